@@ -1,0 +1,91 @@
+"""Makes the Auto classes of transformers return kinetext's classes, without importing them before they are needed.
+
+Importing a model or processor class loads the heavy half of transformers (1.5 s), so `import kinetext` only registers
+the configurations and stand-ins: classes that load the real one when an Auto class calls them. The stand-ins are put in
+place when the module of the Auto class itself is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from transformers.models.auto.configuration_auto import AutoConfig
+
+from .modeling.configuration_xclip import XCLIPConfig
+
+_MODELING_AUTO = "transformers.models.auto.modeling_auto"
+_PROCESSING_AUTO = "transformers.models.auto.processing_auto"
+
+# configuration -> (model class, processor class), as names of `kinetext`
+_CLASSES = {XCLIPConfig: ("XCLIPModel", "VideoTextProcessor")}
+
+
+def register_auto_classes() -> None:
+    """Registers all model families with AutoConfig, AutoModel and AutoProcessor; `import kinetext` calls this."""
+    for config_class in _CLASSES:
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    _when_imported(_MODELING_AUTO, _register_models)
+    _when_imported(_PROCESSING_AUTO, _register_processors)
+
+
+def _register_models(modeling_auto: ModuleType) -> None:
+    for config_class, (name, _) in _CLASSES.items():
+        modeling_auto.AutoModel.register(config_class, _stand_in(name, config_class), exist_ok=True)
+
+
+def _register_processors(processing_auto: ModuleType) -> None:
+    for config_class, (_, name) in _CLASSES.items():
+        processing_auto.AutoProcessor.register(config_class, _stand_in(name, config_class), exist_ok=True)
+
+
+def _stand_in(name: str, config_class: type) -> type:
+    """A class called `name` whose constructors for Auto classes are those of `kinetext.<name>`."""
+
+    def delegate(method: str) -> Any:
+        def call(cls: type, *args: Any, **kwargs: Any) -> Any:
+            return getattr(getattr(sys.modules[__package__], name), method)(*args, **kwargs)
+
+        return classmethod(call)
+
+    methods = {method: delegate(method) for method in ("from_pretrained", "_from_config", "register_for_auto_class")}
+    return type(name, (), {"__module__": __package__, "config_class": config_class, **methods})
+
+
+def _when_imported(module_name: str, action: Callable[[ModuleType], None]) -> None:
+    """Runs `action(module)` now if the module is loaded, else right after it is first imported."""
+    if module_name in sys.modules:
+        action(sys.modules[module_name])
+    else:
+        sys.meta_path.insert(0, _AfterImport(module_name, action))
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Finds one module as Python would, and has `action` run after its body."""
+
+    def __init__(self, module_name: str, action: Callable[[ModuleType], None]) -> None:
+        self.module_name = module_name
+        self.action = action
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        """The ordinary spec with `action` appended, for our module; None for every other."""
+        if fullname != self.module_name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        loader, execute = spec.loader, spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            self.action(module)
+
+        loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec

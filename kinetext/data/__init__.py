@@ -1,0 +1,1 @@
+"""Annotations, splits, data sets, and clips rendered for demonstration and tests."""

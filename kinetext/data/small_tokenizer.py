@@ -1,0 +1,31 @@
+"""A CLIP tokenizer learnt from a list of texts, for models trained from scratch where no tokenizer can be downloaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTokenizer
+
+_CONTEXT_LENGTH = 77  # of every CLIP text tower
+_BOS, _EOS = "<|startoftext|>", "<|endoftext|>"
+
+
+def small_tokenizer(texts: Iterable[str], *, max_tokens: int = 1024) -> CLIPTokenizer:
+    """A byte-level BPE tokenizer laid out as CLIP's: bytes, bytes at word ends, merges, start, end.
+
+    Any text can be encoded; words of `texts` mostly become single tokens. The end token has the highest id, because CLIP
+    text towers find their feature at the largest id (FACTS §1.2).
+
+    Args:
+        texts: what the merges are learnt from.
+        max_tokens: upper bound of the vocabulary, at least 514 (the bytes and the two special tokens).
+    """
+    alphabet = sorted(ByteLevel.alphabet())
+    learnt = CLIPTokenizer().train_new_from_iterator(list(texts), vocab_size=max_tokens - len(alphabet))
+    merges = [tuple(merge) for merge in json.loads(learnt.backend_tokenizer.to_str())["model"]["merges"]]
+    tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *(first + second for first, second in merges)]
+    tokens = [*dict.fromkeys(tokens), _BOS, _EOS]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=_CONTEXT_LENGTH)

@@ -1,0 +1,234 @@
+"""What all video-text models of kinetext share: input checks, the classification loss, and the bank of class texts.
+
+kinetext: https://github.com/kinetext/kinetext. This file is saved beside each checkpoint as remote code.
+
+Legend: B videos, T frames, N classes, L tokens, C joint width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+_BANK_FORMAT = "kinetext-text-bank-1"
+_TEXTS_PER_FORWARD = 256  # bounds the memory of `encode_texts`; the result does not depend on it
+
+# model -> (versions of its text tensors, digest): hashing 63 M parameters takes 0.2 s, comparing versions 0.1 ms.
+_fingerprints: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """Class texts encoded once: features before any video-specific prompt, and the identity of their maker.
+
+    Made by `model.encode_texts(...)`, used by `model(pixel_values=..., text_bank=bank)`, which equals passing the tokens.
+    A model with other text weights, and a processor with another tokenizer, refuse it.
+
+    Attributes:
+        text_embeds: (N, C) projected text features, not normalised.
+        names: N class names in class order.
+        text_fingerprint: SHA-256 of the text weights that made the features.
+        tokenizer_fingerprint: SHA-256 of the tokenizer, or None if it was not told.
+    """
+
+    text_embeds: torch.Tensor
+    names: tuple[str, ...]
+    text_fingerprint: str
+    tokenizer_fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device | str) -> TextBank:
+        """The same bank with its features on `device`."""
+        return replace(self, text_embeds=self.text_embeds.to(device))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one safetensors file; an existing one is replaced only when the new one is complete."""
+        path = Path(path)
+        metadata = {
+            "format": _BANK_FORMAT,
+            "names": json.dumps(self.names),
+            "text_fingerprint": self.text_fingerprint,
+            "tokenizer_fingerprint": json.dumps(self.tokenizer_fingerprint),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+            partial = Path(folder) / path.name
+            save_file({"text_embeds": self.text_embeds.detach().contiguous().cpu()}, partial, metadata=metadata)
+            os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TextBank:
+        """Reads what [`save`] wrote, on the CPU.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is no text bank.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no text bank at {path}; make one with model.encode_texts(...).save(path).")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _BANK_FORMAT:
+                    raise ValueError(f"{path} is a safetensors file but no text bank (no format={_BANK_FORMAT!r}).")
+                return cls(
+                    text_embeds=file.get_tensor("text_embeds"),
+                    names=tuple(json.loads(metadata["names"])),
+                    text_fingerprint=metadata["text_fingerprint"],
+                    tokenizer_fingerprint=json.loads(metadata["tokenizer_fingerprint"]),
+                )
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a readable text bank: {error}") from error
+
+
+class VideoTextMixin:
+    """Class texts and loss of a model with a CLIP text tower (`text_model`, `text_projection`)."""
+
+    text_model: nn.Module
+    text_projection: nn.Module
+
+    def text_fingerprint(self) -> str:
+        """SHA-256 of the text weights (names, dtypes, shapes, values); hashed again only after they changed.
+
+        Changes made behind autograd's back (`parameter.data.add_(...)`) are not noticed.
+        """
+        tensors = {
+            f"{prefix}.{name}": tensor
+            for prefix, module in (("text_model", self.text_model), ("text_projection", self.text_projection))
+            for name, tensor in module.named_parameters()
+        }
+        versions = tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors.values())
+        cached = _fingerprints.get(self)  # type: ignore[call-overload]
+        if cached is not None and cached[0] == versions:
+            return cached[1]
+        digest = hashlib.sha256()
+        for name, tensor in tensors.items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        _fingerprints[self] = (versions, digest.hexdigest())  # type: ignore[index]
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def encode_texts(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        tokenizer_fingerprint: str | None = None,
+    ) -> TextBank:
+        """The [`TextBank`] of N class texts; no gradient, dropout off whatever the mode of the model.
+
+        Args:
+            input_ids: (N, L) int64.
+            attention_mask: (N, L), 0 at padding.
+            names: N class names; "0", "1", ... when not given.
+            tokenizer_fingerprint: `processor.tokenizer_fingerprint`, so that another tokenizer is noticed later.
+
+        Raises:
+            ValueError: for another shape of `input_ids`, or when the number of names is not N.
+        """
+        if input_ids.ndim != 2:
+            raise ValueError(f"input_ids must be (N, L), one row per class text; got {tuple(input_ids.shape)}.")
+        names = tuple(names) if names is not None else tuple(str(index) for index in range(len(input_ids)))
+        if len(names) != len(input_ids):
+            raise ValueError(f"{len(names)} names were given for {len(input_ids)} rows of input_ids; give one per row.")
+        chunks = []
+        with _evaluating(self.text_model):
+            for start in range(0, len(input_ids), _TEXTS_PER_FORWARD):
+                rows = slice(start, start + _TEXTS_PER_FORWARD)
+                mask = None if attention_mask is None else attention_mask[rows]
+                chunks.append(self.get_text_features(input_ids[rows], mask).pooler_output)  # type: ignore[attr-defined]
+        return TextBank(torch.cat(chunks), names, self.text_fingerprint(), tokenizer_fingerprint)  # (N, C)
+
+    @torch.compiler.assume_constant_result
+    def check_text_bank(self, text_bank: TextBank) -> bool:
+        """True; raises ValueError if the bank was made by other text weights than this model's.
+
+        In a compiled model it runs when the forward is traced, which a bank with another fingerprint causes anew.
+        """
+        own = self.text_fingerprint()
+        if text_bank.text_fingerprint != own:
+            raise ValueError(
+                f"this TextBank was made by text weights {text_bank.text_fingerprint[:12]}, the model has {own[:12]}: "
+                "its features would be wrong. Encode the class texts again with this model's encode_texts(...)."
+            )
+        return True
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int) -> None:
+    """Raises ValueError unless `pixel_values` is (B, T, num_channels, H, W) with T >= 1."""
+    if pixel_values is None:
+        raise ValueError("pixel_values is missing; pass (B,T,3,H,W) floats, as the processor returns them.")
+    shape = tuple(pixel_values.shape)
+    if len(shape) == 6:
+        raise ValueError(
+            f"pixel_values has shape {shape}, (B,V,T,C,H,W) with V views; the model takes (B,T,C,H,W). "
+            "Fold the views into the batch with pixel_values.flatten(0, 1) and average the V results of each video."
+        )
+    if len(shape) != 5 or shape[2] != num_channels or shape[1] < 1 or shape[0] < 1:
+        raise ValueError(f"pixel_values has shape {shape}; wanted (B,T,{num_channels},H,W) with B, T >= 1.")
+
+
+def check_frame_mask(frame_mask: torch.Tensor, batch_size: int, num_frames: int) -> None:
+    """Raises ValueError unless `frame_mask` is (B, T) with a frame in every row."""
+    if tuple(frame_mask.shape) != (batch_size, num_frames):
+        raise ValueError(
+            f"frame_mask has shape {tuple(frame_mask.shape)}; wanted (B,T) = ({batch_size}, {num_frames}), "
+            "1 for a frame and 0 for padding."
+        )
+    if not torch.compiler.is_compiling() and not frame_mask.bool().any(dim=1).all():
+        raise ValueError("frame_mask has a row without any frame; every video needs at least one.")
+
+
+def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over class texts, mean over the batch: the training loss of X-CLIP (FACTS §2.9).
+
+    Args:
+        logits: (B, N).
+        labels: (B,) int64 class ids, or (B, N) float probabilities (label smoothing, mixup).
+
+    Raises:
+        ValueError: for another shape, or an id outside 0..N-1.
+        TypeError: for (B,) labels that are no integers, or (B, N) ones that are no floats.
+    """
+    batch_size, num_classes = logits.shape
+    if tuple(labels.shape) not in ((batch_size,), (batch_size, num_classes)):
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}; wanted (B,) = ({batch_size},) class ids "
+            f"or (B,N) = ({batch_size}, {num_classes}) probabilities."
+        )
+    if labels.ndim == 2:
+        if not labels.is_floating_point():
+            raise TypeError(f"labels of shape (B,N) are probabilities and must be float; got {labels.dtype}.")
+        return nn.functional.cross_entropy(logits, labels.to(logits.dtype))
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"labels of shape (B,) are class ids and must be int64; got {labels.dtype}.")
+    if not torch.compiler.is_compiling() and ((labels < 0) | (labels >= num_classes)).any():
+        raise ValueError(f"labels must lie in 0..{num_classes - 1}, the class texts given; got {labels.tolist()}.")
+    return nn.functional.cross_entropy(logits, labels.long())

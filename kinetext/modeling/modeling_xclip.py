@@ -1,0 +1,513 @@
+"""X-CLIP for any number of frames, with class texts, labels and ragged clips, on top of transformers' own modules.
+
+kinetext: https://github.com/kinetext/kinetext. This file is saved beside each checkpoint as remote code.
+
+X-CLIP: "Expanding Language-Image Pretrained Models for General Video Recognition", ECCV 2022. State-dict keys are
+transformers' keys and the mathematics at the trained frame count is transformers' own, so weights move both ways without
+a converter. What differs (FACTS §2.15): the frame count comes from the input, temporal position embeddings are
+interpolated, drop path acts on all three residuals with a rising rate, new modules start as in the original code,
+`labels` give a classification loss, and class texts can come from a [`TextBank`].
+
+    pixel_values (B,T,3,H,W) -> vision tower, frames exchange messages
+        class features (B,T,E) -> MIT -------------------> video embedding (B,E) ---------------+
+        patch features (B,K,E), mean over T -> prompt generator --+                              +-> logits (B,N)
+    input_ids (N,L) or TextBank -> text features (N,E) ----------> + alpha * prompt -> (B,N,E) --+
+
+Legend: B videos, T frames, N classes, L tokens, K patches, D image width, E joint width.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPConfig, CLIPModel, initialization
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.x_clip import modeling_x_clip as stock
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_xclip import XCLIPConfig
+from .modeling_video_text import (
+    TextBank,
+    VideoTextMixin,
+    check_frame_mask,
+    check_pixel_values,
+    classification_loss,
+)
+
+logger = logging.getLogger(__name__)
+
+_NEW_MODULE_STD = 0.02  # of MIT and prompt generator in the original code (FACTS §2.6)
+_FAR_EXTRAPOLATION = 4  # times the trained frame count, from which on we warn
+
+
+def interpolate_temporal_positions(
+    position_embedding: torch.Tensor, num_frames: int, frame_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Position embeddings for clips of another length, by linear interpolation over time.
+
+    As `torch.nn.functional.interpolate(mode="linear", align_corners=False)`, but per clip: one with t frames that are
+    not padding gets the positions of a clip of t frames, so padding changes nothing.
+
+    Args:
+        position_embedding: (1, T0, E), T0 the trained number of frames.
+        num_frames: T, the number of frames of the padded clip.
+        frame_mask: (B, T), nonzero at frames, or None if no clip is padded.
+
+    Returns:
+        (1, T, E), or (B, T, E) with a mask; the very parameter when T = T0 and there is no mask.
+    """
+    trained_frames = position_embedding.shape[1]
+    if frame_mask is None:
+        if num_frames == trained_frames:
+            return position_embedding
+        frame_mask = torch.ones(1, num_frames, dtype=torch.bool, device=position_embedding.device)
+    valid = frame_mask.bool()
+    ranks = (valid.cumsum(dim=1) - 1).clamp(min=0)  # (B, T) place of each frame among those of its clip
+    lengths = valid.sum(dim=1, keepdim=True)  # (B, 1)
+    source = ((ranks + 0.5) * trained_frames / lengths - 0.5).clamp(0, trained_frames - 1)  # (B, T) float
+    lower = source.floor().long()
+    upper = (lower + 1).clamp(max=trained_frames - 1)
+    weight = (source - lower).to(position_embedding.dtype).unsqueeze(-1)  # (B, T, 1)
+    table = position_embedding[0]  # (T0, E)
+    return torch.lerp(table[lower], table[upper], weight)  # (B, T, E)
+
+
+def _mean_over_frames(features: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+    """(B, T, ..., E) -> (B, ..., E), over the frames that are not padding."""
+    if frame_mask is None:
+        return features.mean(dim=1)
+    weights = frame_mask.to(features.dtype)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return torch.einsum("bt...,bt->b...", features, weights)
+
+
+class XCLIPPreTrainedModel(stock.XCLIPPreTrainedModel):
+    """Weight initialisation: CLIP-named modules as in transformers, new modules as in the original code (FACTS §2.6)."""
+
+    accepts_loss_kwargs = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, XCLIPVisionEncoderLayer):
+            _init_message_modules(module)
+        elif isinstance(module, XCLIPMultiframeIntegrationTransformer):
+            initialization.trunc_normal_(module.position_embedding, std=_NEW_MODULE_STD)
+            _init_mit_layers(module)
+        elif isinstance(module, stock.XCLIPPromptGenerator):
+            initialization.constant_(module.alpha, self.config.prompt_alpha)
+            _init_linears(module)
+        elif isinstance(module, XCLIPModel):
+            initialization.normal_(module.prompts_visual_projection)
+            initialization.constant_(module.logit_scale, self.config.logit_scale_init_value)
+
+
+def _init_linears(module: nn.Module) -> None:
+    for child in module.modules():
+        if isinstance(child, nn.Linear):
+            initialization.trunc_normal_(child.weight, std=_NEW_MODULE_STD)
+            if child.bias is not None:
+                initialization.zeros_(child.bias)
+
+
+def _init_attention_inputs(attention: nn.Module) -> None:
+    """Xavier-uniform of the fused (3D, D) input projection of `nn.MultiheadAttention`, for q, k and v apart."""
+    width = attention.q_proj.in_features
+    bound = (6 / (4 * width)) ** 0.5
+    for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+        initialization.uniform_(projection.weight, -bound, bound)
+        initialization.zeros_(projection.bias)
+
+
+def _init_message_modules(layer: nn.Module) -> None:
+    """PyTorch's defaults, as the original never calls its own initialisation of these."""
+    _init_attention_inputs(layer.message_attn)
+    for linear, has_zero_bias in ((layer.message_fc, False), (layer.message_attn.out_proj, True)):
+        bound = linear.in_features**-0.5
+        initialization.uniform_(linear.weight, -bound, bound)
+        if has_zero_bias:
+            initialization.zeros_(linear.bias)
+        else:
+            initialization.uniform_(linear.bias, -bound, bound)
+
+
+def _init_mit_layers(mit: nn.Module) -> None:
+    _init_linears(mit)
+    for layer in mit.encoder.layers:
+        _init_attention_inputs(layer.self_attn)
+
+
+class XCLIPVisionEncoderLayer(stock.XCLIPVisionEncoderLayer):
+    """Cross-frame block (FACTS §2.2): as transformers', with T from the caller and drop path on all three residuals."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_frames: int | None = None,
+        message_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """One block.
+
+        Args:
+            hidden_states: (B*T, 1+K, D), video-major.
+            attention_mask: for the attention inside a frame; None in X-CLIP.
+            num_frames: T; the trained number when not given, as in transformers.
+            message_mask: for the attention between the frames of a video, where clips are padded.
+            kwargs: for the attention function.
+
+        Returns:
+            (B*T, 1+K, D).
+        """
+        num_frames = num_frames or self.num_frames
+        num_tokens, width = hidden_states.shape[1:]
+        messages = self.message_fc(hidden_states[:, 0]).view(-1, num_frames, width)  # (B, T, D)
+        update, _ = self.message_attn(self.message_ln(messages), attention_mask=message_mask, **kwargs)
+        messages = (messages + self.drop_path(update)).view(-1, 1, width)  # (B*T, 1, D)
+
+        hidden_states = torch.cat([hidden_states, messages], dim=1)  # (B*T, 1+K+1, D)
+        update, _ = self.self_attn(self.layer_norm1(hidden_states), attention_mask=attention_mask, **kwargs)
+        hidden_states = (hidden_states + self.drop_path(update))[:, :num_tokens]  # (B*T, 1+K, D): message dropped
+        return hidden_states + self.drop_path(self.mlp(self.layer_norm2(hidden_states)))
+
+
+class XCLIPVisionEncoder(stock.XCLIPVisionEncoder):
+    """The cross-frame blocks, with drop path rising linearly from 0 to `drop_path_rate` (FACTS §2.2)."""
+
+    def __init__(self, config: Any) -> None:
+        nn.Module.__init__(self)
+        self.config = config
+        self.layers = nn.ModuleList([XCLIPVisionEncoderLayer(config) for _ in range(config.num_hidden_layers)])
+        for index, layer in enumerate(self.layers):
+            rate = config.drop_path_rate * index / max(1, config.num_hidden_layers - 1)
+            layer.drop_path = stock.XCLIPDropPath(rate)
+        self.gradient_checkpointing = False
+
+
+class XCLIPVisionModel(XCLIPPreTrainedModel, stock.XCLIPVisionModel):
+    """Vision tower: transformers' own with our encoder; `num_frames` and `message_mask` pass through to its blocks."""
+
+    def __init__(self, config: Any) -> None:
+        stock.XCLIPPreTrainedModel.__init__(self, config)
+        self.embeddings = stock.XCLIPVisionEmbeddings(config)
+        self.encoder = XCLIPVisionEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.pre_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+
+class XCLIPMultiframeIntegrationTransformer(stock.XCLIPMultiframeIntegrationTransformer):
+    """MIT (FACTS §2.3): transformers' own, for any number of frames and padded clips."""
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Video features from projected frame features.
+
+        Args:
+            hidden_states: (B, T, E).
+            frame_mask: (B, T), nonzero at frames.
+            kwargs: for the attention function.
+
+        Returns:
+            last_hidden_state (B, T, E) and pooler_output (B, E), not normalised.
+        """
+        positions = interpolate_temporal_positions(self.position_embedding, hidden_states.shape[1], frame_mask)
+        mask = _attention_mask(self.encoder.config, hidden_states, frame_mask)
+        encoded = self.encoder(hidden_states + positions, attention_mask=mask, **kwargs).last_hidden_state
+        features = encoded.type(hidden_states.dtype) + hidden_states  # residual without the positions
+        return BaseModelOutputWithPooling(
+            last_hidden_state=features, pooler_output=_mean_over_frames(features, frame_mask)
+        )
+
+
+def _attention_mask(config: Any, frames: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor | None:
+    """The mask that keeps attention over `frames` (B, T, width) off padding, in the form the attention function takes."""
+    if frame_mask is None:
+        return None
+    return create_bidirectional_mask(config, frames, frame_mask.bool())
+
+
+class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
+    """X-CLIP: logits of videos over class texts that are refined by each video.
+
+    Example:
+        >>> import torch
+        >>> model = XCLIPModel(XCLIPConfig(text_config={"num_hidden_layers": 1}, vision_config={"num_hidden_layers": 1}))
+        >>> bank = model.encode_texts(torch.tensor([[0, 320, 2], [0, 539, 2]]), names=["run", "jump"])
+        >>> model(pixel_values=torch.zeros(1, 4, 3, 224, 224), text_bank=bank).logits_per_video.shape
+        torch.Size([1, 2])
+    """
+
+    config_class = XCLIPConfig
+
+    def __init__(self, config: Any) -> None:
+        stock.XCLIPPreTrainedModel.__init__(self, config)
+        text, vision = config.text_config, config.vision_config
+        self.projection_dim = config.projection_dim
+        self.text_embed_dim = text.hidden_size
+        self.vision_embed_dim = vision.hidden_size
+
+        self.text_model = stock.XCLIPTextModel(text)
+        self.vision_model = XCLIPVisionModel(vision)
+        self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.prompts_visual_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
+        self.prompts_visual_projection = nn.Parameter(torch.empty(vision.hidden_size, config.projection_dim))
+        self.mit = XCLIPMultiframeIntegrationTransformer(_mit_config(vision))
+        self.prompts_generator = stock.XCLIPPromptGenerator(config)
+        self.post_init()
+
+    @classmethod
+    def from_clip(cls, clip: str | os.PathLike[str] | Any, *, num_frames: int = 8, **overrides: Any) -> XCLIPModel:
+        """An X-CLIP whose towers are a CLIP's; message, MIT and prompt modules start as in the original code.
+
+        Args:
+            clip: a CLIP repository or folder, a `CLIPModel` (weights are copied), or a `CLIPConfig` (random weights).
+            num_frames: trained frames per clip, the length of the temporal position embedding.
+            overrides: other fields of [`XCLIPConfig`], such as `prompt_alpha`.
+
+        Raises:
+            TypeError: for another kind of `clip`.
+            RuntimeError: if a weight of the CLIP has no place here, or one of our CLIP weights is not in it.
+        """
+        if isinstance(clip, CLIPConfig):
+            return cls(XCLIPConfig.from_clip_config(clip, num_frames=num_frames, **overrides))
+        if isinstance(clip, (str, os.PathLike)):
+            clip = CLIPModel.from_pretrained(clip)
+        if not isinstance(clip, CLIPModel):
+            raise TypeError(f"clip must be a name, a folder, a CLIPConfig or a CLIPModel; got {type(clip).__name__}.")
+        model = cls(XCLIPConfig.from_clip_config(clip.config, num_frames=num_frames, **overrides)).to(clip.dtype)
+        weights = {name.replace("pre_layrnorm", "pre_layernorm"): value for name, value in clip.state_dict().items()}
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        missing = sorted(set(missing) - model.new_parameter_names())
+        if missing or unexpected:
+            raise RuntimeError(f"not the weights of a CLIP of this size: missing {missing}, left over {unexpected}.")
+        return model
+
+    def new_parameter_names(self) -> set[str]:
+        """Names of the parameters that X-CLIP adds to CLIP: message, MIT and prompt modules (10 x rate, FACTS §2.10)."""
+        modules: list[nn.Module] = [self.mit, self.prompts_generator, self.prompts_visual_layernorm]
+        for layer in self.vision_model.encoder.layers:
+            modules += [layer.message_fc, layer.message_ln, layer.message_attn]
+        added = {id(parameter) for module in modules for parameter in module.parameters()}
+        added.add(id(self.prompts_visual_projection))
+        return {name for name, parameter in self.named_parameters() if id(parameter) in added}
+
+    @can_return_tuple
+    def get_text_features(  # type: ignore[override]
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Projected text features in `pooler_output` (N, E), not normalised, before the video-specific prompt.
+
+        Args:
+            input_ids: (N, L) int64.
+            attention_mask: (N, L), 0 at padding.
+            position_ids: (N, L) or (1, L).
+            output_attentions: also return the attention maps.
+            output_hidden_states: also return the states after every layer.
+        """
+        outputs = self.text_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        outputs.pooler_output = self.text_projection(outputs.pooler_output)
+        return outputs
+
+    @can_return_tuple
+    def get_video_features(  # type: ignore[override]
+        self,
+        pixel_values: torch.Tensor,
+        frame_mask: torch.Tensor | None = None,
+        *,
+        interpolate_pos_encoding: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Video features in `pooler_output` (B, E), not normalised.
+
+        A dot product of these with text features is not X-CLIP's score: it skips the video-specific prompt.
+
+        Args: as in [`forward`].
+        """
+        vision_outputs, mit_outputs = self._encode_videos(
+            pixel_values, frame_mask, interpolate_pos_encoding, output_attentions, output_hidden_states
+        )
+        vision_outputs.pooler_output = mit_outputs.pooler_output
+        return vision_outputs
+
+    @can_return_tuple
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        *,
+        frame_mask: torch.Tensor | None = None,
+        text_bank: TextBank | None = None,
+        labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> stock.XCLIPOutput:
+        """Logits of B videos over N class texts.
+
+        Args:
+            input_ids: (N, L) int64 class texts; or give `text_bank`.
+            pixel_values: (B, T, 3, H, W) float, any T >= 1.
+            attention_mask: (N, L), 0 at padding of the texts.
+            position_ids: (N, L) or (1, L).
+            return_loss: loss is transformers' symmetric contrastive loss over the batch (needs B = N).
+            interpolate_pos_encoding: take images of another size than the trained one.
+            frame_mask: (B, T), 1 at frames and 0 at padding, for clips of different lengths.
+            text_bank: class texts encoded by [`encode_texts`] of this model; results equal passing `input_ids`.
+            labels: (B,) int64 class ids or (B, N) float probabilities; loss is the cross-entropy over class texts.
+            output_attentions: also return the attention maps of the towers.
+            output_hidden_states: also return the states after every layer of the towers.
+
+        Returns:
+            loss (scalar, with `labels` or `return_loss`), logits_per_video (B, N), logits_per_text (N, B),
+            video_embeds (B, E) and text_embeds (B, N, E), both of unit length, and the outputs of towers and MIT.
+
+        Raises:
+            ValueError: for shapes that do not fit, for no class texts or two kinds of them, for two kinds of loss, and
+                for a bank of other text weights.
+            TypeError: for labels of a wrong dtype.
+        """
+        if return_loss and labels is not None:
+            raise ValueError("return_loss=True and labels are two different losses; pass one of them.")
+        vision_outputs, mit_outputs = self._encode_videos(
+            pixel_values, frame_mask, interpolate_pos_encoding, output_attentions, output_hidden_states
+        )
+        text_features, text_outputs = self._class_texts(
+            input_ids, attention_mask, position_ids, text_bank, output_attentions, output_hidden_states
+        )
+        video_embeds = mit_outputs.pooler_output  # (B, E)
+        patches = self._patch_features(vision_outputs.last_hidden_state, mit_outputs, frame_mask)  # (B, K, E)
+        text_embeds = text_features.to(video_embeds).unsqueeze(0).expand(video_embeds.shape[0], -1, -1)  # (B, N, E)
+        text_embeds = text_embeds + self.prompts_generator(text_embeds, patches)
+
+        video_embeds = video_embeds / video_embeds.norm(dim=-1, keepdim=True)
+        text_embeds = text_embeds / text_embeds.norm(dim=-1, keepdim=True)
+        logits = torch.einsum("bd,bnd->bn", video_embeds, self.logit_scale.exp() * text_embeds)
+
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels)
+        elif return_loss:
+            loss = stock.image_text_contrastive_loss(logits.T)
+        return stock.XCLIPOutput(
+            loss=loss,
+            logits_per_video=logits,
+            logits_per_text=logits.T,
+            text_embeds=text_embeds,
+            video_embeds=video_embeds,
+            text_model_output=text_outputs,
+            vision_model_output=vision_outputs,
+            mit_output=mit_outputs,
+        )
+
+    def _encode_videos(
+        self,
+        pixel_values: torch.Tensor | None,
+        frame_mask: torch.Tensor | None,
+        interpolate_pos_encoding: bool,
+        output_attentions: bool | None,
+        output_hidden_states: bool | None,
+    ) -> tuple[BaseModelOutputWithPooling, BaseModelOutputWithPooling]:
+        """Outputs of the vision tower, (B*T, 1+K, D), and of the MIT, (B, T, E)."""
+        check_pixel_values(pixel_values, self.config.vision_config.num_channels)
+        batch_size, num_frames = pixel_values.shape[:2]
+        if frame_mask is not None:
+            check_frame_mask(frame_mask, batch_size, num_frames)
+        self._warn_if_far_from_trained(num_frames)
+        frames = pixel_values.flatten(0, 1)  # (B*T, 3, H, W)
+        # `create_bidirectional_mask` reads only shape, dtype and device of its second argument.
+        shape_like = self.visual_projection.weight.new_empty(batch_size, num_frames, 1)
+        vision_outputs = self.vision_model(
+            pixel_values=frames,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            num_frames=num_frames,
+            message_mask=_attention_mask(self.config.vision_config, shape_like, frame_mask),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        class_features = self.visual_projection(vision_outputs.pooler_output)
+        class_features = class_features.view(batch_size, num_frames, -1)  # (B, T, E)
+        return vision_outputs, self.mit(class_features, frame_mask)
+
+    def _class_texts(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        text_bank: TextBank | None,
+        output_attentions: bool | None,
+        output_hidden_states: bool | None,
+    ) -> tuple[torch.Tensor, BaseModelOutputWithPooling | None]:
+        """Text features (N, E) from tokens or from a bank, and the output of the text tower where it ran."""
+        if (input_ids is None) == (text_bank is None):
+            given = "neither" if input_ids is None else "both"
+            raise ValueError(f"pass the class texts as input_ids or as text_bank; {given} were given.")
+        if text_bank is not None:
+            self.check_text_bank(text_bank)
+            return text_bank.text_embeds, None
+        outputs = self.text_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        return self.text_projection(outputs.pooler_output), outputs
+
+    def _patch_features(
+        self, hidden_states: torch.Tensor, mit_outputs: BaseModelOutputWithPooling, frame_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """What the prompt generator reads (FACTS §2.4): patch tokens (B*T, 1+K, D) -> (B, K, E), mean over frames."""
+        batch_size, num_frames = mit_outputs.last_hidden_state.shape[:2]
+        patches = self.prompts_visual_layernorm(hidden_states[:, 1:]) @ self.prompts_visual_projection
+        patches = patches.view(batch_size, num_frames, -1, patches.shape[-1])  # (B, T, K, E)
+        return _mean_over_frames(patches, frame_mask)
+
+    def _warn_if_far_from_trained(self, num_frames: int) -> None:
+        trained_frames = self.config.vision_config.num_frames
+        if num_frames > _FAR_EXTRAPOLATION * trained_frames and not torch.compiler.is_compiling():
+            logger.warning(
+                "%d frames given to a model trained with %d: temporal positions are stretched more than %d-fold.",
+                num_frames,
+                trained_frames,
+                _FAR_EXTRAPOLATION,
+            )
+
+
+def _mit_config(vision_config: Any) -> Any:
+    """The vision configuration with the MIT's sizes in place of the tower's, as transformers makes it."""
+    config = copy.copy(vision_config)
+    config.hidden_size = vision_config.mit_hidden_size
+    config.intermediate_size = vision_config.mit_intermediate_size
+    config.num_hidden_layers = vision_config.mit_num_hidden_layers
+    config.num_attention_heads = vision_config.mit_num_attention_heads
+    return config
+
+
+XCLIPModel.register_for_auto_class("AutoModel")
