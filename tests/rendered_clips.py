@@ -98,3 +98,14 @@ def join_clips(path: Path, first: Path, second: Path) -> Path:
                     container.mux(packet)
             shift = end
     return path
+
+
+def drop_packets(path: Path, clip: Path, num_dropped: int) -> Path:
+    """Writes the packets of a clip without the first ones, as cutting without re-encoding does."""
+    with av.open(str(clip)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for position, packet in enumerate(source.demux(source.streams.video[0])):
+            if packet.size and position >= num_dropped:
+                packet.stream = stream
+                container.mux(packet)
+    return path

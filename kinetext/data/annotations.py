@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-VIDEO_SUFFIXES = frozenset({".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+VIDEO_SUFFIXES = frozenset(
+    {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class ClipList:
         )
 
 
-def read_clips(source: str | Path, *, data_root: str | Path = ".", class_names: Sequence[str] | None = None) -> ClipList:
+def read_clips(
+    source: str | Path, *, data_root: str | Path = ".", class_names: Sequence[str] | None = None
+) -> ClipList:
     """Clips of a folder (`<class>/<clip>`), a CSV file (`path,label`), or a `datasets` folder (`save_to_disk`).
 
     Args:
@@ -106,7 +110,9 @@ def clips_from_csv(path: str | Path, *, data_root: str | Path, class_names: Sequ
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         if reader.fieldnames is None or not {"path", "label"} <= set(reader.fieldnames):
-            raise ValueError(f"{path} starts with {reader.fieldnames}; its first line must name the columns path,label.")
+            raise ValueError(
+                f"{path} starts with {reader.fieldnames}; its first line must name the columns path,label."
+            )
         rows = list(reader)
     for number, row in enumerate(rows, start=2):
         if not row["path"] or not row["label"]:
@@ -165,7 +171,9 @@ def _label(rows: Iterable[tuple[str, Any, str]]) -> Any:
             elif name in index_of:
                 label = index_of[name]
             else:
-                raise ValueError(f"{clip_id} has the class {name!r}, which is none of the {len(names)} classes {names}.")
+                raise ValueError(
+                    f"{clip_id} has the class {name!r}, which is none of the {len(names)} classes {names}."
+                )
             clips.append(Clip(clip_id, source, label))
         return ClipList(tuple(clips), names)
 

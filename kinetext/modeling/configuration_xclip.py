@@ -24,7 +24,7 @@ _BASE_KEYS = {"name_or_path", "torch_dtype", "attn_implementation", "auto_map", 
 _LEGACY_KEYS = {"text_config_dict", "vision_config_dict"}
 
 # CLIP towers by their published names; X-CLIP adds the message, MIT and prompt modules to each.
-_CLIP_TOWERS: dict[str, dict[str, dict[str, int]]] = {
+_CLIP_TOWERS: dict[str, dict[str, dict[str, Any]]] = {
     "base-patch32": {"text": {}, "vision": {"patch_size": 32}},
     "base-patch16": {"text": {}, "vision": {"patch_size": 16}},
     "large-patch14": {
@@ -72,8 +72,8 @@ def _check_keys(owner: str, keys: Any, config_class: type) -> None:
 class XCLIPConfig(stock.XCLIPConfig):
     """Configuration of [`XCLIPModel`]: the fields of transformers' `XCLIPConfig`, with unknown ones refused.
 
-    Fields, defaults and `config.json` are transformers' own, so a folder saved by either loads in the other. The trained
-    number of frames is `vision_config.num_frames`; the model itself takes any number of frames.
+    Fields, defaults and `config.json` are transformers' own, so a folder saved by either loads in the other. The
+    trained number of frames is `vision_config.num_frames`; the model itself takes any number of frames.
 
     Raises:
         TypeError: for a keyword that is no field. (A `config.json` with unknown keys loads, with a warning.)
@@ -117,7 +117,8 @@ class XCLIPConfig(stock.XCLIPConfig):
 
     def validate_widths(self) -> None:
         """Widths that meet must be equal, and heads must divide their width."""
-        text, vision = self.text_config, self.vision_config
+        text: Any = self.text_config
+        vision: Any = self.vision_config
         if vision.mit_hidden_size != self.projection_dim:
             raise ValueError(
                 f"vision_config.mit_hidden_size={vision.mit_hidden_size} must equal projection_dim="

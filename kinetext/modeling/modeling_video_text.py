@@ -30,12 +30,12 @@ _TEXTS_PER_FORWARD = 256  # bounds the memory of `encode_texts`; the result does
 _fingerprints: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two banks are equal only if they are one: tensors have no truth value
 class TextBank:
     """Class texts encoded once: features before any video-specific prompt, and the identity of their maker.
 
-    Made by `model.encode_texts(...)`, used by `model(pixel_values=..., text_bank=bank)`, which equals passing the tokens.
-    A model with other text weights, and a processor with another tokenizer, refuse it.
+    Made by `model.encode_texts(...)`, used by `model(pixel_values=..., text_bank=bank)`, which equals passing the
+    tokens. A model with other text weights, and a processor with another tokenizer, refuse it.
 
     Attributes:
         text_embeds: (N, C) projected text features, not normalised.
@@ -92,15 +92,16 @@ class TextBank:
                     text_fingerprint=metadata["text_fingerprint"],
                     tokenizer_fingerprint=json.loads(metadata["tokenizer_fingerprint"]),
                 )
-        except SafetensorError as error:
+        except (SafetensorError, KeyError) as error:
             raise ValueError(f"{path} is not a readable text bank: {error}") from error
 
 
 class VideoTextMixin:
     """Class texts and loss of a model with a CLIP text tower (`text_model`, `text_projection`)."""
 
-    text_model: nn.Module
-    text_projection: nn.Module
+    # Modules; `Any` because transformers' own classes, the other base, declare them each in their way.
+    text_model: Any
+    text_projection: Any
 
     def text_fingerprint(self) -> str:
         """SHA-256 of the text weights (names, dtypes, shapes, values); hashed again only after they changed.
@@ -119,7 +120,7 @@ class VideoTextMixin:
         digest = hashlib.sha256()
         for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(memoryview(tensor.detach().cpu().contiguous().view(torch.uint8).numpy()))
         _fingerprints[self] = (versions, digest.hexdigest())  # type: ignore[index]
         return digest.hexdigest()
 
@@ -143,7 +144,7 @@ class VideoTextMixin:
         Raises:
             ValueError: for another shape of `input_ids`, or when the number of names is not N.
         """
-        if input_ids.ndim != 2:
+        if input_ids.ndim != 2 or len(input_ids) == 0:
             raise ValueError(f"input_ids must be (N, L), one row per class text; got {tuple(input_ids.shape)}.")
         names = tuple(names) if names is not None else tuple(str(index) for index in range(len(input_ids)))
         if len(names) != len(input_ids):
@@ -173,16 +174,17 @@ class VideoTextMixin:
 
 @contextlib.contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
+    modes = [(part, part.training) for part in module.modules()]  # a frozen part may be in another mode than the rest
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part, was_training in modes:
+            part.training = was_training
 
 
-def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int) -> None:
-    """Raises ValueError unless `pixel_values` is (B, T, num_channels, H, W) with T >= 1."""
+def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int) -> torch.Tensor:
+    """`pixel_values`; raises ValueError unless it is (B, T, num_channels, H, W) with B, T >= 1."""
     if pixel_values is None:
         raise ValueError("pixel_values is missing; pass (B,T,3,H,W) floats, as the processor returns them.")
     shape = tuple(pixel_values.shape)
@@ -193,6 +195,7 @@ def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int) -> 
         )
     if len(shape) != 5 or shape[2] != num_channels or shape[1] < 1 or shape[0] < 1:
         raise ValueError(f"pixel_values has shape {shape}; wanted (B,T,{num_channels},H,W) with B, T >= 1.")
+    return pixel_values
 
 
 def check_frame_mask(frame_mask: torch.Tensor, batch_size: int, num_frames: int) -> None:

@@ -3,8 +3,8 @@
 kinetext: https://github.com/kinetext/kinetext. This file is saved beside each checkpoint as remote code.
 
 X-CLIP: "Expanding Language-Image Pretrained Models for General Video Recognition", ECCV 2022. State-dict keys are
-transformers' keys and the mathematics at the trained frame count is transformers' own, so weights move both ways without
-a converter. What differs (FACTS §2.15): the frame count comes from the input, temporal position embeddings are
+transformers' keys and the mathematics at the trained frame count is transformers' own, so weights move both ways
+without a converter. What differs (FACTS §2.15): the frame count comes from the input, temporal position embeddings are
 interpolated, drop path acts on all three residuals with a rising rate, new modules start as in the original code,
 `labels` give a classification loss, and class texts can come from a [`TextBank`].
 
@@ -19,8 +19,10 @@ Legend: B videos, T frames, N classes, L tokens, K patches, D image width, E joi
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -82,15 +84,23 @@ def _mean_over_frames(features: torch.Tensor, frame_mask: torch.Tensor | None) -
     """(B, T, ..., E) -> (B, ..., E), over the frames that are not padding."""
     if frame_mask is None:
         return features.mean(dim=1)
-    weights = frame_mask.to(features.dtype)
+    weights = frame_mask.bool().to(features.dtype)
     weights = weights / weights.sum(dim=1, keepdim=True)
     return torch.einsum("bt...,bt->b...", features, weights)
 
 
 class XCLIPPreTrainedModel(stock.XCLIPPreTrainedModel):
-    """Weight initialisation: CLIP-named modules as in transformers, new modules as in the original code (FACTS §2.6)."""
+    """Initialisation: CLIP-named modules as in transformers, new modules as in the original code (FACTS §2.6)."""
 
     accepts_loss_kwargs = False
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """False, or transformers would skip `_init_weights` of modules that only hold others: layers, attentions.
+
+        Its precaution is meant for an `_init_weights` that overwrites loaded weights; ours does not.
+        """
+        return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -108,7 +118,7 @@ class XCLIPPreTrainedModel(stock.XCLIPPreTrainedModel):
             initialization.constant_(module.logit_scale, self.config.logit_scale_init_value)
 
 
-def _init_linears(module: nn.Module) -> None:
+def _init_linears(module: Any) -> None:
     for child in module.modules():
         if isinstance(child, nn.Linear):
             initialization.trunc_normal_(child.weight, std=_NEW_MODULE_STD)
@@ -116,7 +126,7 @@ def _init_linears(module: nn.Module) -> None:
                 initialization.zeros_(child.bias)
 
 
-def _init_attention_inputs(attention: nn.Module) -> None:
+def _init_attention_inputs(attention: Any) -> None:
     """Xavier-uniform of the fused (3D, D) input projection of `nn.MultiheadAttention`, for q, k and v apart."""
     width = attention.q_proj.in_features
     bound = (6 / (4 * width)) ** 0.5
@@ -125,7 +135,7 @@ def _init_attention_inputs(attention: nn.Module) -> None:
         initialization.zeros_(projection.bias)
 
 
-def _init_message_modules(layer: nn.Module) -> None:
+def _init_message_modules(layer: Any) -> None:
     """PyTorch's defaults, as the original never calls its own initialisation of these."""
     _init_attention_inputs(layer.message_attn)
     for linear, has_zero_bias in ((layer.message_fc, False), (layer.message_attn.out_proj, True)):
@@ -137,7 +147,7 @@ def _init_message_modules(layer: nn.Module) -> None:
             initialization.uniform_(linear.bias, -bound, bound)
 
 
-def _init_mit_layers(mit: nn.Module) -> None:
+def _init_mit_layers(mit: Any) -> None:
     _init_linears(mit)
     for layer in mit.encoder.layers:
         _init_attention_inputs(layer.self_attn)
@@ -228,8 +238,8 @@ class XCLIPMultiframeIntegrationTransformer(stock.XCLIPMultiframeIntegrationTran
         )
 
 
-def _attention_mask(config: Any, frames: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor | None:
-    """The mask that keeps attention over `frames` (B, T, width) off padding, in the form the attention function takes."""
+def _attention_mask(config: Any, frames: torch.Tensor, frame_mask: torch.Tensor | None) -> Any:
+    """The mask that keeps attention over `frames` (B, T, width) off padding, as the attention function takes it."""
     if frame_mask is None:
         return None
     return create_bidirectional_mask(config, frames, frame_mask.bool())
@@ -240,7 +250,8 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
 
     Example:
         >>> import torch
-        >>> model = XCLIPModel(XCLIPConfig(text_config={"num_hidden_layers": 1}, vision_config={"num_hidden_layers": 1}))
+        >>> one_layer = {"num_hidden_layers": 1}
+        >>> model = XCLIPModel(XCLIPConfig(text_config=one_layer, vision_config=one_layer))
         >>> bank = model.encode_texts(torch.tensor([[0, 320, 2], [0, 539, 2]]), names=["run", "jump"])
         >>> model(pixel_values=torch.zeros(1, 4, 3, 224, 224), text_bank=bank).logits_per_video.shape
         torch.Size([1, 2])
@@ -282,28 +293,28 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         if isinstance(clip, CLIPConfig):
             return cls(XCLIPConfig.from_clip_config(clip, num_frames=num_frames, **overrides))
         if isinstance(clip, (str, os.PathLike)):
-            clip = CLIPModel.from_pretrained(clip)
+            clip = _load_clip(clip)
         if not isinstance(clip, CLIPModel):
             raise TypeError(f"clip must be a name, a folder, a CLIPConfig or a CLIPModel; got {type(clip).__name__}.")
-        model = cls(XCLIPConfig.from_clip_config(clip.config, num_frames=num_frames, **overrides)).to(clip.dtype)
+        model: Any = cls(XCLIPConfig.from_clip_config(clip.config, num_frames=num_frames, **overrides))
+        model.to(clip.dtype)
         weights = {name.replace("pre_layrnorm", "pre_layernorm"): value for name, value in clip.state_dict().items()}
         missing, unexpected = model.load_state_dict(weights, strict=False)
-        missing = sorted(set(missing) - model.new_parameter_names())
-        if missing or unexpected:
-            raise RuntimeError(f"not the weights of a CLIP of this size: missing {missing}, left over {unexpected}.")
+        _require_all_weights(set(missing) - model.new_parameter_names(), unexpected)
         return model
 
     def new_parameter_names(self) -> set[str]:
-        """Names of the parameters that X-CLIP adds to CLIP: message, MIT and prompt modules (10 x rate, FACTS §2.10)."""
-        modules: list[nn.Module] = [self.mit, self.prompts_generator, self.prompts_visual_layernorm]
-        for layer in self.vision_model.encoder.layers:
+        """Names of the parameters that X-CLIP adds to CLIP: message, MIT, prompt modules (10 x rate, FACTS §2.10)."""
+        modules: list[Any] = [self.mit, self.prompts_generator, self.prompts_visual_layernorm]
+        layers: Any = self.vision_model.encoder.layers
+        for layer in layers:
             modules += [layer.message_fc, layer.message_ln, layer.message_attn]
         added = {id(parameter) for module in modules for parameter in module.parameters()}
         added.add(id(self.prompts_visual_projection))
         return {name for name, parameter in self.named_parameters() if id(parameter) in added}
 
     @can_return_tuple
-    def get_text_features(  # type: ignore[override]
+    def get_text_features(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
@@ -321,18 +332,13 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
             output_attentions: also return the attention maps.
             output_hidden_states: also return the states after every layer.
         """
-        outputs = self.text_model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-        )
+        recording = _recording(output_attentions, output_hidden_states)
+        outputs = self._encode_tokens(input_ids, attention_mask, position_ids, recording)
         outputs.pooler_output = self.text_projection(outputs.pooler_output)
         return outputs
 
     @can_return_tuple
-    def get_video_features(  # type: ignore[override]
+    def get_video_features(
         self,
         pixel_values: torch.Tensor,
         frame_mask: torch.Tensor | None = None,
@@ -347,14 +353,13 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
 
         Args: as in [`forward`].
         """
-        vision_outputs, mit_outputs = self._encode_videos(
-            pixel_values, frame_mask, interpolate_pos_encoding, output_attentions, output_hidden_states
-        )
+        recording = _recording(output_attentions, output_hidden_states)
+        vision_outputs, mit_outputs = self._encode_videos(pixel_values, frame_mask, interpolate_pos_encoding, recording)
         vision_outputs.pooler_output = mit_outputs.pooler_output
         return vision_outputs
 
     @can_return_tuple
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
@@ -395,12 +400,9 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         """
         if return_loss and labels is not None:
             raise ValueError("return_loss=True and labels are two different losses; pass one of them.")
-        vision_outputs, mit_outputs = self._encode_videos(
-            pixel_values, frame_mask, interpolate_pos_encoding, output_attentions, output_hidden_states
-        )
-        text_features, text_outputs = self._class_texts(
-            input_ids, attention_mask, position_ids, text_bank, output_attentions, output_hidden_states
-        )
+        recording = _recording(output_attentions, output_hidden_states)
+        vision_outputs, mit_outputs = self._encode_videos(pixel_values, frame_mask, interpolate_pos_encoding, recording)
+        text_features, text_outputs = self._class_texts(input_ids, attention_mask, position_ids, text_bank, recording)
         video_embeds = mit_outputs.pooler_output  # (B, E)
         patches = self._patch_features(vision_outputs.last_hidden_state, mit_outputs, frame_mask)  # (B, K, E)
         text_embeds = text_features.to(video_embeds).unsqueeze(0).expand(video_embeds.shape[0], -1, -1)  # (B, N, E)
@@ -431,15 +433,19 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         pixel_values: torch.Tensor | None,
         frame_mask: torch.Tensor | None,
         interpolate_pos_encoding: bool,
-        output_attentions: bool | None,
-        output_hidden_states: bool | None,
-    ) -> tuple[BaseModelOutputWithPooling, BaseModelOutputWithPooling]:
+        recording: dict[str, Any],
+    ) -> tuple[Any, Any]:
         """Outputs of the vision tower, (B*T, 1+K, D), and of the MIT, (B, T, E)."""
-        check_pixel_values(pixel_values, self.config.vision_config.num_channels)
+        vision_config: Any = self.config.vision_config
+        pixel_values = check_pixel_values(pixel_values, vision_config.num_channels)
         batch_size, num_frames = pixel_values.shape[:2]
         if frame_mask is not None:
             check_frame_mask(frame_mask, batch_size, num_frames)
-        self._warn_if_far_from_trained(num_frames)
+            # Zero weight is not enough to keep NaN, or values that overflow to infinity, out of the result.
+            pixel_values = pixel_values.masked_fill(~frame_mask.bool()[:, :, None, None, None], 0)
+        trained_frames = vision_config.num_frames
+        if num_frames > _FAR_EXTRAPOLATION * trained_frames and not torch.compiler.is_compiling():
+            _warn_of_stretched_positions(num_frames, trained_frames)
         frames = pixel_values.flatten(0, 1)  # (B*T, 3, H, W)
         # `create_bidirectional_mask` reads only shape, dtype and device of its second argument.
         shape_like = self.visual_projection.weight.new_empty(batch_size, num_frames, 1)
@@ -447,9 +453,8 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
             pixel_values=frames,
             interpolate_pos_encoding=interpolate_pos_encoding,
             num_frames=num_frames,
-            message_mask=_attention_mask(self.config.vision_config, shape_like, frame_mask),
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
+            message_mask=_attention_mask(vision_config, shape_like, frame_mask),
+            **recording,
         )
         class_features = self.visual_projection(vision_outputs.pooler_output)
         class_features = class_features.view(batch_size, num_frames, -1)  # (B, T, E)
@@ -461,9 +466,8 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor | None,
         text_bank: TextBank | None,
-        output_attentions: bool | None,
-        output_hidden_states: bool | None,
-    ) -> tuple[torch.Tensor, BaseModelOutputWithPooling | None]:
+        recording: dict[str, Any],
+    ) -> tuple[torch.Tensor, Any]:
         """Text features (N, E) from tokens or from a bank, and the output of the text tower where it ran."""
         if (input_ids is None) == (text_bank is None):
             given = "neither" if input_ids is None else "both"
@@ -471,17 +475,22 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         if text_bank is not None:
             self.check_text_bank(text_bank)
             return text_bank.text_embeds, None
-        outputs = self.text_model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-        )
+        outputs = self._encode_tokens(input_ids, attention_mask, position_ids, recording)
         return self.text_projection(outputs.pooler_output), outputs
 
+    def _encode_tokens(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        recording: dict[str, Any],
+    ) -> Any:
+        return self.text_model(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **recording
+        )
+
     def _patch_features(
-        self, hidden_states: torch.Tensor, mit_outputs: BaseModelOutputWithPooling, frame_mask: torch.Tensor | None
+        self, hidden_states: torch.Tensor, mit_outputs: Any, frame_mask: torch.Tensor | None
     ) -> torch.Tensor:
         """What the prompt generator reads (FACTS §2.4): patch tokens (B*T, 1+K, D) -> (B, K, E), mean over frames."""
         batch_size, num_frames = mit_outputs.last_hidden_state.shape[:2]
@@ -489,15 +498,35 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         patches = patches.view(batch_size, num_frames, -1, patches.shape[-1])  # (B, T, K, E)
         return _mean_over_frames(patches, frame_mask)
 
-    def _warn_if_far_from_trained(self, num_frames: int) -> None:
-        trained_frames = self.config.vision_config.num_frames
-        if num_frames > _FAR_EXTRAPOLATION * trained_frames and not torch.compiler.is_compiling():
-            logger.warning(
-                "%d frames given to a model trained with %d: temporal positions are stretched more than %d-fold.",
-                num_frames,
-                trained_frames,
-                _FAR_EXTRAPOLATION,
-            )
+
+def _load_clip(name_or_path: str | os.PathLike[str]) -> Any:
+    loaded: Any = CLIPModel.from_pretrained(name_or_path, output_loading_info=True)
+    clip, report = loaded
+    _require_all_weights(report["missing_keys"], report["unexpected_keys"])  # transformers would only log them
+    return clip
+
+
+def _require_all_weights(missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    missing, unexpected = sorted(missing), sorted(unexpected)
+    if missing or unexpected:
+        raise RuntimeError(f"not the weights of a CLIP of this size: missing {missing}, left over {unexpected}.")
+
+
+@functools.cache
+def _warn_of_stretched_positions(num_frames: int, trained_frames: int) -> None:
+    """Once per process and pair of numbers, not once per batch."""
+    logger.warning(
+        "%d frames given to a model trained with %d: temporal positions are stretched more than %d-fold.",
+        num_frames,
+        trained_frames,
+        _FAR_EXTRAPOLATION,
+    )
+
+
+def _recording(output_attentions: bool | None, output_hidden_states: bool | None) -> dict[str, Any]:
+    """Arguments for a tower; what is None is left out, and so left to the configuration, as in transformers."""
+    asked = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+    return {"return_dict": True, **{name: value for name, value in asked.items() if value is not None}}
 
 
 def _mit_config(vision_config: Any) -> Any:

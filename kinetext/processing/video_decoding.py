@@ -480,6 +480,10 @@ class _PyAVReader:
             self.close()
             raise self.error("it has no video stream")
         self.stream = self.container.streams.video[0]
+        # One thread for decoding and one converter for all frames: FFmpeg's automatic thread pools, set up anew for each
+        # small clip and frame, cost 6 and 30 times the work itself, and more where DataLoader workers share the cores.
+        self.stream.codec_context.thread_count = 1
+        self.reformatter = importlib.import_module("av.video.reformatter").VideoReformatter()
 
     @contextmanager
     def content_faults(self) -> Iterator[None]:
@@ -538,7 +542,8 @@ class _PyAVReader:
     def to_rgb(self, frame: Any) -> np.ndarray:
         """An upright RGB picture, uint8, (H,W,3)."""
         with self.content_faults():
-            return np.rot90(frame.to_ndarray(format="rgb24"), k=self.turns)
+            picture = self.reformatter.reformat(frame, format="rgb24", threads=1)
+            return np.rot90(picture.to_ndarray(), k=self.turns)
 
     def result(self, pictures: Sequence[np.ndarray], indices: list[int], total_frames: int | None) -> VideoFrames:
         """The pictures, T of (H,W,3) at the positions `indices`, with their times."""
@@ -638,8 +643,11 @@ def _pyav_chosen(content: _Content, reader: _PyAVReader, choose: Callable[[int],
 # What decord 0.6 decodes exactly when read in order: codecs whose standard fixes every bit (the inverse transform of
 # MPEG-4 and its elders differs between FFmpeg versions), in containers that store presentation times, 8 bit 4:2:0
 # (its conversion of other formats differs).
-_DECORD_CODECS = ("h264", "hevc", "vp9")
-_DECORD_CONTAINERS = ("mov", "matroska")
+_DECORD_CODECS = ("h264", "hevc", "vp9", "mpeg4")
+_DECORD_CONTAINERS = ("mov", "matroska", "avi")
+# MPEG-4 by other encoders than FFmpeg's own is left out: decord is off by one on packed B-frames (DivX, XviD), and its
+# inverse transform of XviD differs by up to 2 levels.
+_DECORD_MPEG4_TAGS = ("FMP4", "mp4v")
 _DECORD_PIXEL_FORMATS = ("yuv420p", "yuvj420p")
 # Any repeated frame is an error: without this, decord silently repeats the last good frame where one is missing.
 _DECORD_FAULT_TOLERANCE = 1e-6
@@ -727,6 +735,8 @@ def _require_decord_kind(probe: _PyAVReader) -> None:
     for what, shown, value, exact in kinds:
         if value not in exact:
             raise probe.error(f"its {what} is {shown}, and decord is exact only for {', '.join(exact)}")
+    if codec.name == "mpeg4" and (codec.codec_tag not in _DECORD_MPEG4_TAGS or codec.has_b_frames):
+        raise probe.error(f"it is MPEG-4 tagged {codec.codec_tag!r}, and decord is exact only for FFmpeg's own")
 
 
 def _packet_times(probe: _PyAVReader) -> list[float]:
@@ -751,11 +761,14 @@ def _packet_times(probe: _PyAVReader) -> list[float]:
 
 
 def _packet_time(probe: _PyAVReader, packet: Any, position: int) -> float:
+    time = packet.pts
+    if time is None and not probe.stream.codec_context.has_b_frames:
+        time = packet.dts  # AVI gives only these; without B-frames both are the same
     for fault, is_present in (
-        ("has no time", packet.pts is None),
+        ("has no time", time is None),
         ("is not meant to be shown", packet.is_discard),
         ("is damaged or cut off", packet.is_corrupt),
     ):
         if is_present:
             raise probe.error(f"its packet {position} {fault}")
-    return float(packet.pts * packet.time_base)
+    return float(time * packet.time_base)

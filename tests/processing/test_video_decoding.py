@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from rendered_clips import HEIGHT, WIDTH, join_clips, read_indices, render_clip
+from rendered_clips import HEIGHT, WIDTH, drop_packets, join_clips, read_indices, render_clip
 from torch.utils.data import DataLoader, Dataset
 
 from kinetext.processing import video_decoding
@@ -44,7 +44,7 @@ KINDS = {
     "h264 in mkv": ("a.mkv", {"codec_options": {"bf": "3"}}, True),
     "hevc": ("a.mp4", {"codec": "libx265", "codec_options": {"x265-params": "log-level=none:open-gop=1"}}, True),
     "vp9": ("a.webm", {"codec": "libvpx-vp9", "codec_options": FAST_VP9}, True),
-    "mpeg4 avi": ("a.avi", {"codec": "mpeg4"}, False),
+    "mpeg4 avi": ("a.avi", {"codec": "mpeg4"}, True),
     "mpeg4 avi, B-frames": ("a.avi", {"codec": "mpeg4", "codec_options": {"bf": "2"}}, False),
     "h264 avi, B-frames": ("a.avi", {"codec_options": {"bf": "3"}}, False),
     "variable rate": ("a.mp4", {"timestamps": VARIABLE_TIMES}, True),
@@ -471,19 +471,36 @@ def test_empty_content_is_a_decode_error(decoder: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind][2]])
 def test_decord_refuses_what_it_does_not_decode_exactly(kind: str, clip_of: Callable[[str], Path]) -> None:
-    with pytest.raises(VideoDecodeError, match="container is avi, .* use decoder='pyav'") as caught:
+    with pytest.raises(VideoDecodeError, match="exact only for .*use decoder='pyav'") as caught:
         load_video(clip_of(kind), decoder="decord")
     assert caught.value.decoder == "decord"
 
 
 def test_decord_raises_where_it_would_repeat_a_frame(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """XviD with packed B-frames holds 72 frames in 73 packets; decord alone answers 73, the last one twice."""
-    monkeypatch.setattr(video_decoding, "_DECORD_CONTAINERS", ("avi",))
-    monkeypatch.setattr(video_decoding, "_DECORD_CODECS", ("mpeg4",))
+    monkeypatch.setattr(video_decoding, "_DECORD_MPEG4_TAGS", ("DX50",))
     path = shared_dir / "data/samples/RATRACE_wave_f_nm_np1_fr_goo_37.avi"
 
     with pytest.raises(VideoDecodeError, match="use decoder='pyav'"):
         load_video(path, decoder="decord")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reason"),
+    [("mp4", "packet 1 is not meant to be shown"), ("mkv", "does not start with the frame that is shown first")],
+)
+def test_a_clip_cut_out_between_key_frames_has_fewer_frames_than_packets(
+    suffix: str, reason: str, tmp_path: Path
+) -> None:
+    options = {"x264-params": "open-gop=1:keyint=20:min-keyint=20:bframes=3:scenecut=0"}
+    clip = render_clip(tmp_path / "whole.mp4", 60, codec_options=options)
+    cut = drop_packets(tmp_path / f"cut.{suffix}", clip, 5)
+
+    video = load_video(cut)
+
+    assert read_indices(video.frames) == list(range(20, 60))
+    with pytest.raises(VideoDecodeError, match=f"{reason}; use decoder='pyav'"):
+        load_video(cut, decoder="decord")
 
 
 CUTTABLE = {
@@ -596,12 +613,12 @@ ODD = {
     "bt709_full_range.mp4": (30, 30),
     "chunk_out_of_range.mp4": ("Invalid data", REFUSED),
     "corrupted.mp4": ("Invalid data .*after 28 frames", REFUSED),
-    "delayed_start.mp4": (24, "codec is mpeg4"),
+    "delayed_start.mp4": (24, 24),
     "goldeneye-vfr-drop3.mp4": (160, 160),
     "h264_10bits.mp4": (30, "pixel format is yuv420p10le"),
     "h265_video.mp4": (10, 10),
     "invalid_userdata.mp4": ("no frame", REFUSED),
-    "latin1_metadata.avi": (83, "container is avi"),
+    "latin1_metadata.avi": (83, "MPEG-4 tagged"),
     "newtonscradle.gif": (36, "container is gif"),
     "no_duration.webm": (74, REFUSED),
     "no_timescale.mp4": ("Invalid data .*after 8 frames", REFUSED),
@@ -675,7 +692,7 @@ SAMPLES = {
     "samples/SOX5yA1l24A.mp4": (332, True),
     "samples/ssv2_166766.mp4": (49, True),
     "samples/v_SoccerJuggling_g23_c01.avi": (240, False),
-    "weizmann/walk/denis_walk.avi": (68, False),
+    "weizmann/walk/denis_walk.avi": (68, True),
     "odd/latin1_metadata.avi": (83, False),
     "odd/h265_video.mp4": (10, True),
 }

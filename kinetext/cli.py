@@ -1,0 +1,158 @@
+"""`kinetext …`: each verb parses, builds, calls and prints; what it does lives in the module it calls.
+
+Heavy imports stand inside the verbs, so that `--help` does not wait for them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(
+    name="kinetext",
+    help="CLIP that reads motion: video-text models for transformers, from video file to shared checkpoint.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_STATUS_STYLES = {"ok": "green", "missing": "bold red", "optional": "dim", "warning": "yellow"}
+
+
+def _report_errors(verb: Callable[..., None]) -> Callable[..., None]:
+    """`verb` with what the user can cause reported as a message on standard error and exit code 1, not a traceback."""
+
+    @functools.wraps(verb)
+    def reporting(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+        except Exception as error:
+            if not _is_users(error):
+                raise
+            Console(stderr=True, soft_wrap=True).print(
+                f"[bold red]error:[/] {escape(_message(error))}", highlight=False
+            )
+            raise typer.Exit(1) from None
+
+    return reporting
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether what was passed in, rather than a fault of ours, caused this error."""
+    from .processing.video_decoding import VideoDecodeError
+
+    return isinstance(error, (ValueError, OSError, VideoDecodeError))
+
+
+def _message(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _table(title: str, *columns: str, caption: str | None = None) -> Table:
+    """An empty table; columns whose names end in `#` are of numbers, right-aligned, and lose that sign."""
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for column in columns:
+        table.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
+    return table
+
+
+@app.callback()
+def _options() -> None:
+    """Keeps verbs as sub-commands, however many there are."""
+
+
+@app.command(epilog="Example:  kinetext convert k400_16_8.pth xclip-b16 --tokenizer openai/clip-vit-base-patch16")
+@_report_errors
+def convert(
+    source: Annotated[str, typer.Argument(help="The original project's .pth, or a folder or Hub id of an X-CLIP.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to make.")],
+    tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id of the tokenizer; a .pth has none.")] = None,
+) -> None:
+    """Turn an X-CLIP checkpoint into a folder that kinetext and transformers load, strictly."""
+    from .conversion.xclip import convert_checkpoint
+
+    done = convert_checkpoint(source, destination, tokenizer=tokenizer)
+    console = Console(soft_wrap=True)
+    what = "model and processor" if done.has_processor else "model"
+    trained = f"{done.num_parameters:,} parameters, {done.config.vision_config.num_frames} frames"
+    console.print(f"{what} saved in {escape(str(done.destination))} ({trained})", highlight=False)
+    for note in done.notes:
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
+
+
+@app.command(epilog="Example:  kinetext cost base-patch16 --num-frames 32 --classes 400")
+@_report_errors
+def cost(
+    model: Annotated[str, typer.Argument(help="A preset such as base-patch16, or a folder or Hub id.")],
+    num_frames: Annotated[
+        int | None,
+        typer.Option(help="Frames per view; of a preset also the trained number. Default: 8, or the model's."),
+    ] = None,
+    classes: Annotated[int, typer.Option(help="Class texts per view.")] = 400,
+    tokens: Annotated[int, typer.Option(help="Tokens per class text.")] = 77,
+) -> None:
+    """Show parameters and multiply-accumulates by tower; no weights are read."""
+    from .evaluation.cost import measure_cost
+
+    config = _config(model, num_frames)
+    measured = measure_cost(config, num_frames=num_frames, num_classes=classes, num_tokens=tokens)
+    sizes = f"{measured.num_frames} frames, {classes} classes, {tokens} tokens"
+    table = _table(
+        f"{model}: {sizes}",
+        "tower",
+        "parameters#",
+        "GMACs#",
+        "runs",
+        caption=f"A view costs {measured.view_macs / 1e9:.1f} GMACs; published figures (“FLOPs”) count the same.",
+    )
+    for tower in measured.towers:
+        runs = "per view" if tower.is_per_view else "once per class list"
+        table.add_row(tower.tower, f"{tower.parameters:,}", f"{tower.macs / 1e9:,.2f}", runs)
+    table.add_section()
+    table.add_row("all, a view", f"{measured.parameters:,}", f"{measured.view_macs / 1e9:,.2f}", "without text tower")
+    Console().print(table)
+
+
+def _config(name: str, num_frames: int | None) -> Any:
+    """The configuration of a preset, a folder or a Hub repository."""
+    from transformers import AutoConfig
+
+    from .modeling.configuration_xclip import PRESETS, XCLIPConfig
+
+    if name in PRESETS:
+        return XCLIPConfig.preset(name) if num_frames is None else XCLIPConfig.preset(name, num_frames=num_frames)
+    if not Path(name).is_dir() and not _HUB_ID.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no preset ({', '.join(PRESETS)}), no folder and no Hub id (those read owner/name)."
+        )
+    return AutoConfig.from_pretrained(name)
+
+
+@app.command(epilog="Example:  kinetext doctor")
+@_report_errors
+def doctor() -> None:
+    """Show versions, devices, decoders and what is missing; exit code 1 if something needed is."""
+    from .doctor import diagnose
+
+    checks = diagnose()
+    table = _table("kinetext doctor", "what", "found", "status", "hint")
+    for check in checks:
+        status = f"[{_STATUS_STYLES[check.status]}]{check.status}[/]"
+        table.add_row(escape(check.name), escape(check.value), status, escape(check.hint))
+    Console().print(table)
+    if any(check.status == "missing" for check in checks):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,130 @@
+"""What is installed here and what is missing for video and text models: facts to look at, or to paste into an issue."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+import torch
+
+from .processing.video_decoding import DECODERS, available_decoders
+
+Status = Literal["ok", "missing", "optional", "warning"]
+
+_REQUIRED = (
+    "kinetext",
+    "torch",
+    "transformers",
+    "accelerate",
+    "huggingface_hub",
+    "datasets",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "pillow",
+    "tensorboard",
+)
+_OPTIONAL = {  # package -> extra that brings it
+    "openai": "descriptions",
+    "evaluate": "eval",
+    "trackio": "tracking",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One fact.
+
+    Attributes:
+        name: what was looked at.
+        value: what was found.
+        status: "ok"; "missing", something will fail; "optional", not there and not needed; "warning", likely to break.
+        hint: what to do about it, or "".
+    """
+
+    name: str
+    value: str
+    status: Status = "ok"
+    hint: str = ""
+
+
+def diagnose() -> list[Check]:
+    """Versions, devices, decoders and Hub access of this environment; nothing is printed, changed or downloaded."""
+    return [*_versions(), *_devices(), *_decoders(), _torchvision(), _hub_token()]
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _versions() -> list[Check]:
+    rows = [Check("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    for package in _REQUIRED:
+        found = _installed_version(package)
+        missing = Check(package, "not installed", "missing", f"pip install {package}")
+        rows.append(missing if found is None else Check(package, found))
+    for package, extra in _OPTIONAL.items():
+        found = _installed_version(package)
+        missing = Check(package, "not installed", "optional", f'pip install "kinetext[{extra}]"')
+        rows.append(missing if found is None else Check(package, found))
+    return rows
+
+
+def _devices() -> list[Check]:
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    cuda = Check("cuda", f"{len(names)}: {', '.join(names)}") if names else Check("cuda", "none", "optional")
+    has_mps = torch.backends.mps.is_available()
+    return [cuda, Check("mps", "yes" if has_mps else "no", "ok" if has_mps else "optional"), _cpu()]
+
+
+def _cpu() -> Check:
+    return Check("cpu", f"{torch.get_num_threads()} threads")
+
+
+def _decoders() -> list[Check]:
+    """Decoders by name; the default one is required."""
+    rows = []
+    for name, found in available_decoders().items():
+        is_default = name == DECODERS[0]
+        label = f"decoder {name}" + (" (default)" if is_default else "")
+        if found is not None:
+            rows.append(Check(label, found))
+        elif is_default:
+            rows.append(Check(label, "not installed", "missing", "pip install av"))
+        else:
+            rows.append(
+                Check(label, "not installed", "optional", f"no wheel for some systems; {DECODERS[0]} is enough")
+            )
+    return rows
+
+
+def _torchvision() -> Check:
+    """Not needed; one that does not match torch breaks transformers, which imports it wherever it finds it."""
+    found = _installed_version("torchvision")
+    if found is None:
+        return Check("torchvision", "not installed, not needed")
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:  # a mismatched build raises RuntimeError, ImportError or OSError
+        return Check(
+            "torchvision",
+            f"{found}, broken: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            "warning",
+            "pip uninstall torchvision: transformers imports it and fails; kinetext does not need it",
+        )
+    return Check("torchvision", found, "warning", "not needed here; a build for another torch breaks transformers")
+
+
+def _hub_token() -> Check:
+    """Whether a token is present; never the token itself."""
+    from huggingface_hub import get_token
+
+    if get_token() is not None:
+        return Check("hub token", "yes")
+    return Check("hub token", "no", "optional", "hf auth login, to push and to read private repositories")

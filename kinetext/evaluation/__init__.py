@@ -1,0 +1,1 @@
+"""Evaluation: metrics, the evaluator, and what a model costs."""

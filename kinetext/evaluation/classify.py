@@ -1,0 +1,80 @@
+"""Scores of single clips over class names, for the command line and for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoProcessor
+
+from ..processing.processing_video_text import VideoTextProcessor
+from ..processing.video_decoding import DECODERS, VideoFrames
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a model says of one clip.
+
+    Attributes:
+        name: the clip, as it was passed.
+        labels: N class names.
+        scores: N probabilities in the order of `labels`.
+        frames: the sampled frames the model saw, before resize and crop.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    frames: VideoFrames
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """(label, score), highest first."""
+        return sorted(zip(self.labels, self.scores, strict=True), key=lambda pair: -pair[1])
+
+
+def load_model(name: str) -> tuple[Any, VideoTextProcessor]:
+    """(model in evaluation mode, processor) of a folder or Hub repository.
+
+    Raises:
+        OSError: if there is no such folder or repository.
+        ValueError: if it holds no video-text model of kinetext.
+    """
+    model = AutoModel.from_pretrained(name)
+    if not hasattr(model, "encode_texts"):
+        raise ValueError(f"{name} is a {model.config.model_type!r} model; a video-text model such as xclip is wanted.")
+    processor = AutoProcessor.from_pretrained(name)
+    if not isinstance(processor, VideoTextProcessor):  # repositories saved by transformers name its own processor
+        processor = VideoTextProcessor.from_pretrained(name)
+    return model.eval(), processor
+
+
+@torch.inference_mode()
+def classify_clips(
+    model: Any,
+    processor: VideoTextProcessor,
+    clips: Sequence[str],
+    labels: Sequence[str],
+    *,
+    template: str | None = None,
+    decoder: str = DECODERS[0],
+) -> list[Classification]:
+    """Probabilities of each clip over the labels; the texts are encoded once.
+
+    Args:
+        model: a video-text model.
+        processor: its processor.
+        clips: paths or URLs.
+        labels: N class names.
+        template: what the names are put into, at `{}`; the saved one by default.
+        decoder: "pyav" or "decord".
+    """
+    bank = model.encode_texts(**processor(text=labels, template=template).to(model.device), names=labels)
+    results = []
+    for clip in clips:
+        frames = processor.read_clips(clip, decoder=decoder)[0]
+        batch = processor(videos=frames.frames, num_frames=len(frames.frames), sampling="segments").to(model.device)
+        scores = model(**batch, text_bank=bank).logits_per_video[0].softmax(dim=-1)
+        results.append(Classification(str(clip), tuple(labels), tuple(scores.tolist()), frames))
+    return results

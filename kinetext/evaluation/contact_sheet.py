@@ -1,0 +1,94 @@
+"""A picture of what the model saw and said: per clip its frames, their times, and the highest scores as bars."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .classify import Classification
+
+_THUMB_HEIGHT = 112  # pixels
+_MAX_COLUMNS = 8
+_GAP = 6
+_MARGIN = 16
+_TITLE = 26
+_CAPTION = 16
+_BARS_WIDTH = 300
+_BAR_HEIGHT = 22
+_NUM_BARS = 5
+_INK, _GREY, _PAPER = (32, 33, 36), (110, 113, 118), (255, 255, 255)
+_BAR, _BEST_BAR = (201, 211, 224), (66, 120, 196)
+
+
+def draw_contact_sheet(results: Sequence[Classification], path: str | os.PathLike[str]) -> None:
+    """Writes one picture with a row per clip; the file type follows the suffix of `path`.
+
+    Raises:
+        ValueError: if the suffix is no picture format, or there is nothing to draw.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{path.name!r} has no picture suffix; use for example .png.")
+    if not results:
+        raise ValueError("there are no clips to draw.")
+    rows = [_draw_row(result) for result in results]
+    width = max(row.width for row in rows) + 2 * _MARGIN
+    height = sum(row.height for row in rows) + _MARGIN * (len(rows) + 1)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    y = _MARGIN
+    for row in rows:
+        sheet.paste(row, (_MARGIN, y))
+        y += row.height + _MARGIN
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        sheet.save(Path(folder) / path.name)
+        os.replace(Path(folder) / path.name, path)
+
+
+def _draw_row(result: Classification) -> Image.Image:
+    thumbnails = [_thumbnail(frame.numpy()) for frame in result.frames.frames]
+    columns = min(_MAX_COLUMNS, len(thumbnails))
+    lines = math.ceil(len(thumbnails) / columns)
+    cell_width, cell_height = thumbnails[0].width + _GAP, _THUMB_HEIGHT + _CAPTION + _GAP
+    strip_width = columns * cell_width
+    height = _TITLE + max(lines * cell_height, _NUM_BARS * (_BAR_HEIGHT + 4))
+    row = Image.new("RGB", (strip_width + _MARGIN + _BARS_WIDTH, height), _PAPER)
+    draw = ImageDraw.Draw(row)
+    draw.text((0, 0), Path(result.name).name, fill=_INK, font=_font(16))
+    for index, thumbnail in enumerate(thumbnails):
+        x, y = (index % columns) * cell_width, _TITLE + (index // columns) * cell_height
+        row.paste(thumbnail, (x, y))
+        draw.text((x, y + _THUMB_HEIGHT + 1), _caption(result, index), fill=_GREY, font=_font(11))
+    _draw_bars(draw, result, strip_width + _MARGIN, _TITLE)
+    return row
+
+
+def _caption(result: Classification, index: int) -> str:
+    time = float(result.frames.timestamps[index])
+    frame = f"frame {result.frames.indices[index]}"
+    return frame if math.isnan(time) else f"{time:.2f} s · {frame}"
+
+
+def _draw_bars(draw: ImageDraw.ImageDraw, result: Classification, left: int, top: int) -> None:
+    for place, (label, score) in enumerate(result.ranked()[:_NUM_BARS]):
+        y = top + place * (_BAR_HEIGHT + 4)
+        colour = _BEST_BAR if place == 0 else _BAR
+        draw.rectangle((left, y, left + max(2, round(score * _BARS_WIDTH)), y + _BAR_HEIGHT), fill=colour)
+        text_colour = _PAPER if place == 0 and score > 0.75 else _INK
+        draw.text((left + 6, y + 4), f"{score:6.1%}  {label}", fill=text_colour, font=_font(13))
+
+
+def _thumbnail(frame: np.ndarray) -> Image.Image:
+    image = Image.fromarray(frame)
+    width = max(24, min(4 * _THUMB_HEIGHT, round(image.width * _THUMB_HEIGHT / image.height)))
+    return image.resize((width, _THUMB_HEIGHT), Image.Resampling.BICUBIC)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,162 @@
+"""Top-1 and top-5 of a model on a list of clips, with exact counts and coverage, on any number of processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader, Subset
+from tqdm.auto import tqdm
+
+from ..data.datasets import EvalClips
+from ..modeling.modeling_video_text import TextBank
+from .metrics import topk_hits
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model said of one clip.
+
+    Attributes:
+        clip_id: the clip.
+        label: its class, an index.
+        predicted: the class with the highest score.
+        score: probability of that class, mean over views.
+        top1: whether the label scores highest.
+        top5: whether it is among the five highest.
+        error: why there is no prediction, or None; then all but clip_id and label are None.
+    """
+
+    clip_id: str
+    label: int
+    predicted: int | None = None
+    score: float | None = None
+    top1: bool | None = None
+    top5: bool | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Predictions of all listed clips, in list order, and what they add up to."""
+
+    class_names: tuple[str, ...]
+    predictions: tuple[Prediction, ...]
+
+    @property
+    def decoded(self) -> list[Prediction]:
+        """The clips that could be decoded."""
+        return [prediction for prediction in self.predictions if prediction.error is None]
+
+    def metrics(self) -> dict[str, float]:
+        """top1 and top5 over decoded clips, the counts behind them, and coverage = decoded / listed."""
+        decoded = self.decoded
+        top1 = sum(bool(prediction.top1) for prediction in decoded)
+        top5 = sum(bool(prediction.top5) for prediction in decoded)
+        return {
+            "top1": top1 / len(decoded) if decoded else float("nan"),
+            "top5": top5 / len(decoded) if decoded else float("nan"),
+            "top1_count": top1,
+            "top5_count": top5,
+            "num_decoded": len(decoded),
+            "num_listed": len(self.predictions),
+            "coverage": len(decoded) / len(self.predictions),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "metrics": self.metrics(),
+            "class_names": list(self.class_names),
+            "predictions": [asdict(prediction) for prediction in self.predictions],
+        }
+
+
+@torch.inference_mode()
+def evaluate_clips(
+    model: Any,
+    dataset: EvalClips,
+    text_bank: TextBank,
+    *,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    process_index: int = 0,
+    num_processes: int = 1,
+    show_progress: bool = True,
+) -> EvaluationResult:
+    """Classifies every clip once, whatever the number of processes, workers and clips per batch.
+
+    Probabilities are averaged over the views of a clip (FACTS §2.13). Each process takes every num_processes-th clip and
+    gets the results of all. The model is left in the mode it was in.
+
+    Raises:
+        ValueError: if there are no clips, or bank and clips have different numbers of classes.
+    """
+    if len(dataset) == 0:
+        raise ValueError("there are no clips to evaluate.")
+    if len(text_bank) != len(dataset.clips.class_names):
+        raise ValueError(f"the bank has {len(text_bank)} texts, the clips {len(dataset.clips.class_names)} classes.")
+    indices = range(process_index, len(dataset), num_processes)
+    loader = DataLoader(Subset(dataset, indices), batch_size=batch_size, num_workers=num_workers, collate_fn=list)
+    was_training = model.training
+    model.eval()
+    own: list[tuple[int, Prediction]] = []
+    for samples in tqdm(loader, desc="Evaluating", disable=not show_progress):
+        own += _predict(model, samples, dataset, text_bank)
+    model.train(was_training)
+    gathered = gather_object(own) if num_processes > 1 else own
+    by_index = dict(gathered)
+    return EvaluationResult(text_bank.names, tuple(by_index[index] for index in range(len(dataset))))
+
+
+def _predict(
+    model: Any, samples: list[dict[str, Any]], dataset: EvalClips, text_bank: TextBank
+) -> list[tuple[int, Prediction]]:
+    """(index, prediction) of each sample; views of all clips go through the model as one batch."""
+    predictions = []
+    decoded = [sample for sample in samples if "error" not in sample]
+    for sample in samples:
+        if "error" in sample:
+            clip_id = dataset.clips.clips[sample["index"]].clip_id
+            predictions.append((sample["index"], Prediction(clip_id, sample["labels"], error=sample["error"])))
+    if not decoded:
+        return predictions
+    device = next(model.parameters()).device
+    views = torch.cat([sample["pixel_values"] for sample in decoded]).to(device)  # (B*V, T, 3, S, S)
+    logits = model(pixel_values=views, text_bank=text_bank).logits_per_video.float().cpu()  # (B*V, N)
+    num_views = len(views) // len(decoded)
+    scores = logits.softmax(dim=-1).view(len(decoded), num_views, -1).mean(dim=1)  # (B, N)
+    labels = torch.tensor([sample["labels"] for sample in decoded])
+    top1, top5 = topk_hits(scores, labels, 1), topk_hits(scores, labels, 5)
+    for row, sample in enumerate(decoded):
+        best = int(scores[row].argmax())
+        predictions.append(
+            (
+                sample["index"],
+                Prediction(
+                    clip_id=dataset.clips.clips[sample["index"]].clip_id,
+                    label=sample["labels"],
+                    predicted=best,
+                    score=float(scores[row, best]),
+                    top1=bool(top1[row]),
+                    top5=bool(top5[row]),
+                ),
+            )
+        )
+    return predictions
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Writes JSON; a half-written file never replaces a good one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+    os.replace(file.name, path)

@@ -1,0 +1,1 @@
+"""Cards that a run writes about itself."""

@@ -1,0 +1,189 @@
+"""Everything a training run is made of: three dataclasses, filled from a recipe (YAML) and overridden on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """Where the weights come from: exactly one of `model`, `preset` and `model_config`."""
+
+    model: str | None = field(
+        default=None,
+        metadata={"help": "Repository or folder of an X-CLIP (fine-tuned further) or of a CLIP (becomes an X-CLIP)."},
+    )
+    preset: str | None = field(
+        default=None, metadata={"help": "Published size with random weights, e.g. base-patch16."}
+    )
+    model_config: str | None = field(
+        default=None,
+        metadata={"help": "Fields of XCLIPConfig for random weights: a mapping in YAML, JSON on the line."},
+    )
+    num_frames: int = field(default=8, metadata={"help": "Frames per clip."})
+    sampling: str = field(default="segments", metadata={"help": "segments, uniform or dense."})
+    template: str = field(default="{}", metadata={"help": "What class names are put into, at {}."})
+    short_side: int | None = field(
+        default=None, metadata={"help": "Pixels of the shorter side before cropping; 256/224 of the crop by default."}
+    )
+    train_text: bool = field(
+        default=False,
+        metadata={"help": "Train the text tower and the logit scale too; frozen as in X-CLIP by default."},
+    )
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("model", "preset", "model_config") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of model, preset and model_config; got {given or 'none'}.")
+
+    @property
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of `model_config` as a dictionary."""
+        return json.loads(self.model_config) if self.model_config else {}
+
+
+@dataclass
+class DataArguments:
+    """Which clips, and what their classes are called."""
+
+    data_root: str = field(metadata={"help": "Folder that `train`, `eval` and paths in CSV files are relative to."})
+    train: str = field(default=".", metadata={"help": "Folder of <class>/<clip>, CSV of path,label, or saved dataset."})
+    eval: str | None = field(default=None, metadata={"help": "As train, for evaluation; or use hold_out."})
+    hold_out: list[str] = field(
+        default_factory=list,
+        metadata={"help": "File name patterns of `train` that are evaluated instead of trained on."},
+    )
+    class_texts: str | None = field(
+        default=None, metadata={"help": "Text of each class name where it is not the name itself: a mapping, as YAML."}
+    )
+    multi_scale_crop: bool = field(default=True, metadata={"help": "MultiScaleCrop as in X-CLIP, else centre crop."})
+    flip_probability: float = field(
+        default=0.5, metadata={"help": "Mirror whole clips; 0 where sides tell classes apart."}
+    )
+    decoder: str = field(default="pyav", metadata={"help": "pyav or decord."})
+
+    @property
+    def class_text_of(self) -> dict[str, str]:
+        """`class_texts` as a dictionary."""
+        return json.loads(self.class_texts) if self.class_texts else {}
+
+
+@dataclass
+class VideoTextTrainingArguments(TrainingArguments):
+    """transformers' arguments with X-CLIP's defaults (FACTS §2.10-2.12) and the settings that video needs (PLATFORM §9.2)."""
+
+    learning_rate: float = field(default=8e-6, metadata={"help": "Base rate, of what CLIP brings."})
+    new_module_lr_factor: float = field(default=10.0, metadata={"help": "Rate of new modules, times the base rate."})
+    weight_decay: float = field(default=0.001, metadata={"help": "Not of 1-D tensors, biases and position embeddings."})
+    adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW."})
+    lr_scheduler_type: str = field(default="cosine_with_min_lr", metadata={"help": "Name of a transformers schedule."})
+    lr_scheduler_kwargs: dict[str, Any] | str | None = field(
+        default_factory=lambda: {"min_lr_rate": 0.01}, metadata={"help": "Arguments of the schedule, as JSON."}
+    )
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Steps of linear warm-up; below 1 a share of all steps."}
+    )
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Clip gradients to this norm; 0 does not, as X-CLIP."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps, epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
+    report_to: str | list[str] | None = field(default="tensorboard", metadata={"help": "Trackers."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: it would drop the videos."})
+    accelerator_config: dict[str, Any] | str | None = field(default=None, metadata={"help": "As in transformers."})
+
+    def __post_init__(self) -> None:
+        if self.output_dir is None:
+            raise ValueError("output_dir is missing; say where checkpoints and results go.")
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns=True would drop the videos; leave it False.")
+        if self.label_smoothing_factor:
+            raise ValueError("label_smoothing_factor takes the labels away from the model; it is not supported here.")
+        if self.hub_token:
+            raise ValueError("hub_token would be written into training_args.bin; log in with `hf auth login` instead.")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete run."""
+
+    model: ModelArguments
+    data: DataArguments
+    training: VideoTextTrainingArguments
+
+
+def parse_recipe(arguments: list[str]) -> Recipe:
+    """A recipe from the command line: an optional YAML file first, then `--name value` which wins over the file.
+
+    Raises:
+        ValueError: for a key that is no setting (the nearest one is named), or values that do not fit together.
+        FileNotFoundError: if the YAML file does not exist.
+        SystemExit: for an unknown option or a value of a wrong type, as argparse does.
+    """
+    parser = HfArgumentParser((ModelArguments, DataArguments, VideoTextTrainingArguments))
+    parser.prog = "train"
+    if arguments and not arguments[0].startswith("-"):
+        _set_defaults(parser, Path(arguments[0]))
+        arguments = arguments[1:]
+    model, data, training = parser.parse_args_into_dataclasses(args=arguments)
+    return Recipe(model, data, training)
+
+
+def _set_defaults(parser: HfArgumentParser, path: Path) -> None:
+    """Makes the values of a YAML file the parser's defaults, as strings, so that argparse converts and checks them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at {path}.")
+    settings = yaml.safe_load(path.read_text("utf-8")) or {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is no mapping of settings to values.")
+    actions: dict[str, list[Any]] = {}
+    for action in parser._actions:
+        actions.setdefault(action.dest, []).append(action)
+    for key, value in settings.items():
+        if key not in actions:
+            closest = difflib.get_close_matches(key, actions, n=1)
+            raise ValueError(
+                f"{path}: unknown setting {key!r}" + (f"; did you mean {closest[0]!r}?" if closest else ".")
+            )
+        for action in actions[key]:  # a boolean has two: --name and --no_name
+            action.default = _as_argument(value, action)
+            action.required = False
+
+
+def _as_argument(value: Any, action: Any) -> Any:
+    if value is None or isinstance(value, list):
+        return value if value is None else [_convert(str(item), action) for item in value]
+    if isinstance(value, dict):
+        return json.dumps(value)
+    if isinstance(value, bool):
+        return value
+    return str(value)
+
+
+def _convert(value: str, action: Any) -> Any:
+    return action.type(value) if action.type else value
+
+
+def as_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings of a run that differ from their defaults, for cards and results; no token is among them."""
+    settings: dict[str, Any] = {}
+    for part in (recipe.model, recipe.data, recipe.training):
+        for item in dataclasses.fields(part):
+            value = getattr(part, item.name)
+            default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+            if (
+                item.init
+                and value != default
+                and "token" not in item.name
+                and isinstance(value, (str, int, float, list))
+            ):
+                settings[item.name] = value
+    return settings

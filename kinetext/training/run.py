@@ -1,0 +1,128 @@
+"""One training run, from a recipe to a folder that others can load: model, processor, card and results."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, set_seed
+
+from ..data.annotations import ClipList, read_clips, text_of_class
+from ..data.datasets import Augmentation, EvalClips, TrainClips
+from ..data.small_tokenizer import small_tokenizer
+from ..evaluation.evaluator import EvaluationResult, write_json
+from ..hub_cards.model_card import write_model_card
+from ..modeling.configuration_xclip import XCLIPConfig
+from ..modeling.modeling_xclip import XCLIPModel
+from ..processing.processing_video_text import VideoTextProcessor
+from .arguments import DataArguments, ModelArguments, Recipe, as_settings
+from .trainer import VideoTextTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(recipe: Recipe) -> EvaluationResult | None:
+    """Trains, saves model, processor, `results.json` and card into `output_dir`, and returns the final evaluation.
+
+    The final weights are evaluated, as in the original X-CLIP, unless `load_best_model_at_end` is set. Without
+    evaluation clips there is no result.
+    """
+    args = recipe.training
+    set_seed(args.seed)
+    train_clips, eval_clips = read_splits(recipe.data)
+    texts = [recipe.data.class_text_of.get(name, text_of_class(name)) for name in train_clips.class_names]
+    model, processor = build_model(recipe.model, texts)
+    if eval_clips is None:
+        args.eval_strategy = "no"
+    trainer = VideoTextTrainer(
+        model,
+        args,
+        processing_class=processor,
+        class_texts=texts,
+        train_dataset=TrainClips(
+            train_clips,
+            processor,
+            seed=args.seed,
+            augmentation=Augmentation(recipe.data.multi_scale_crop, recipe.data.flip_probability),
+            decoder=recipe.data.decoder,
+        ),
+        eval_dataset=None if eval_clips is None else EvalClips(eval_clips, processor, decoder=recipe.data.decoder),
+        train_text=recipe.model.train_text,
+    )
+    if trainer.is_world_process_zero():
+        held_out = 0 if eval_clips is None else len(eval_clips)
+        print(
+            f"{args.world_size} process(es), {len(texts)} classes, {len(train_clips)} clips to train on, "
+            f"{held_out} to evaluate; output in {args.output_dir}"
+        )
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    result = None if eval_clips is None else trainer.evaluation_result()
+    trainer.save_model(args.output_dir)
+    if trainer.is_world_process_zero():
+        _write_results(recipe, texts, result)
+    trainer.accelerator.wait_for_everyone()  # without it, a process that ends early takes the others down
+    trainer.accelerator.end_training()
+    return result
+
+
+def read_splits(data: DataArguments) -> tuple[ClipList, ClipList | None]:
+    """(training clips, evaluation clips or None) with the same class names."""
+    train_clips = read_clips(data.train, data_root=data.data_root)
+    if data.eval is not None and data.hold_out:
+        raise ValueError("give the evaluation clips by eval or by hold_out, not both.")
+    if data.hold_out:
+        return train_clips.split_by_name(data.hold_out)
+    if data.eval is None:
+        return train_clips, None
+    return train_clips, read_clips(data.eval, data_root=data.data_root, class_names=train_clips.class_names)
+
+
+def build_model(arguments: ModelArguments, texts: list[str]) -> tuple[XCLIPModel, VideoTextProcessor]:
+    """The model and the processor that a recipe starts from.
+
+    Models with random weights get a tokenizer learnt from the class texts, as none can be assumed.
+    """
+    overrides: dict[str, Any] = {"sampling": arguments.sampling, "template": arguments.template}
+    if arguments.model is not None:
+        processor = VideoTextProcessor.from_pretrained(arguments.model)
+        model_type = AutoConfig.from_pretrained(arguments.model).model_type
+        if model_type == "clip":
+            model = XCLIPModel.from_clip(arguments.model, num_frames=arguments.num_frames)
+        elif model_type == "xclip":
+            model = XCLIPModel.from_pretrained(arguments.model)
+        else:
+            raise ValueError(f"{arguments.model} is a {model_type!r} model; an X-CLIP or a CLIP is wanted.")
+        overrides["crop_size"] = processor.crop_size
+        tokenizer = processor.tokenizer
+    else:
+        tokenizer = small_tokenizer(texts)
+        config = _random_config(arguments, len(tokenizer))
+        model = XCLIPModel(config)
+        overrides["crop_size"] = config.vision_config.image_size
+    processor = VideoTextProcessor(
+        tokenizer, num_frames=arguments.num_frames, short_side=arguments.short_side, **overrides
+    )
+    return model, processor
+
+
+def _random_config(arguments: ModelArguments, vocab_size: int) -> XCLIPConfig:
+    if arguments.preset is not None:
+        return XCLIPConfig.preset(arguments.preset, num_frames=arguments.num_frames)
+    fields = arguments.config_fields
+    text = {"vocab_size": vocab_size, **fields.pop("text_config", {})}
+    vision = {"num_frames": arguments.num_frames, **fields.pop("vision_config", {})}
+    return XCLIPConfig(text_config=text, vision_config=vision, **fields)
+
+
+def _write_results(recipe: Recipe, texts: list[str], result: EvaluationResult | None) -> None:
+    folder = Path(recipe.training.output_dir)
+    settings = as_settings(recipe)
+    if result is not None:
+        write_json(folder / "results.json", {"settings": settings, **result.as_dict()})
+    history = (
+        json.loads((folder / "trainer_state.json").read_text()) if (folder / "trainer_state.json").exists() else {}
+    )
+    logger.info("trained %s steps", history.get("global_step", "?"))
+    write_model_card(folder, class_texts=texts, settings=settings, result=result)

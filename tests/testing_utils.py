@@ -1,0 +1,93 @@
+"""Tiny real models and inputs that all tests share; fast enough to be built in each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from kinetext import XCLIPConfig, XCLIPModel
+
+TINY_FRAMES = 8
+TINY_IMAGE_SIZE = 32
+TINY_VOCABULARY = 99  # its last id is the end token: CLIP text towers read their feature at the largest id
+
+
+def tiny_config(*, num_frames: int = TINY_FRAMES, text: Any = None, vision: Any = None, **fields: Any) -> XCLIPConfig:
+    """An X-CLIP of 0.1 M parameters in which no two widths, depths or head counts are equal by chance.
+
+    Args:
+        num_frames: trained frames.
+        text: fields of the text tower that differ.
+        vision: fields of the vision tower and MIT that differ.
+        fields: fields of the whole that differ.
+    """
+    text_config = {
+        "hidden_size": 40,
+        "intermediate_size": 72,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 5,
+        "vocab_size": TINY_VOCABULARY,
+        "max_position_embeddings": 16,
+    }
+    vision_config = {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 6,
+        "mit_hidden_size": 32,
+        "mit_intermediate_size": 64,
+        "mit_num_attention_heads": 4,
+        "image_size": TINY_IMAGE_SIZE,
+        "patch_size": 16,
+        "num_frames": num_frames,
+    }
+    joint = {"projection_dim": 32, "prompt_num_attention_heads": 2}
+    return XCLIPConfig(
+        text_config={**text_config, **(text or {})},
+        vision_config={**vision_config, **(vision or {})},
+        **{**joint, **fields},
+    )
+
+
+def scatter_weights(model: nn.Module, *, scale: float = 0.1) -> None:
+    """Moves every parameter away from its initial value, so that no zero bias or unit norm hides a fault."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator) * scale
+            parameter.add_(noise.to(parameter))
+
+
+def tiny_model(*, attn_implementation: str = "sdpa", **config: Any) -> XCLIPModel:
+    """A tiny X-CLIP in evaluation mode with scattered weights; the same ones each time for the same arguments."""
+    torch.manual_seed(0)
+    model = XCLIPModel._from_config(tiny_config(**config), attn_implementation=attn_implementation)
+    scatter_weights(model)
+    return model.eval()
+
+
+def tiny_videos(batch_size: int = 2, num_frames: int = TINY_FRAMES, *, size: int = TINY_IMAGE_SIZE) -> torch.Tensor:
+    """(B, T, 3, H, W) noise, the same each time."""
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(batch_size, num_frames, 3, size, size, generator=generator)
+
+
+def tiny_texts(num_classes: int = 3, *, length: int = 9) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` (N, L) of texts of different lengths, the end token last and padding after it."""
+    generator = torch.Generator().manual_seed(3)
+    input_ids = torch.randint(2, TINY_VOCABULARY - 1, (num_classes, length), generator=generator)
+    attention_mask = torch.ones_like(input_ids)
+    for row in range(num_classes):
+        end = length - 1 - row % (length - 2)
+        input_ids[row, end] = TINY_VOCABULARY - 1
+        input_ids[row, end + 1 :] = 1
+        attention_mask[row, end + 1 :] = 0
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Of two tensors of one shape."""
+    assert left.shape == right.shape, (left.shape, right.shape)
+    return (left.detach().double() - right.detach().double()).abs().max().item()
