@@ -58,9 +58,14 @@ def _message(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _table(title: str, *columns: str, caption: str | None = None) -> Table:
+def _say(text: str) -> None:
+    """Prints one line of rich markup; the terminal wraps it, so that it stays one line where it is piped."""
+    Console(soft_wrap=True).print(text, highlight=False)
+
+
+def _table(*columns: str) -> Table:
     """An empty table; columns whose names end in `#` are of numbers, right-aligned, and lose that sign."""
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = Table()
     for column in columns:
         table.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
     return table
@@ -82,12 +87,11 @@ def convert(
     from .conversion.xclip import convert_checkpoint
 
     done = convert_checkpoint(source, destination, tokenizer=tokenizer)
-    console = Console(soft_wrap=True)
     what = "model and processor" if done.has_processor else "model"
-    trained = f"{done.num_parameters:,} parameters, {done.config.vision_config.num_frames} frames"
-    console.print(f"{what} saved in {escape(str(done.destination))} ({trained})", highlight=False)
+    trained = f"{done.num_parameters:,} parameters, {done.num_frames} frames"
+    _say(f"{what} saved in {escape(str(done.destination))} ({trained})")
     for note in done.notes:
-        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
+        _say(f"[yellow]note:[/] {escape(note)}")
 
 
 @app.command(epilog="Example:  kinetext cost base-patch16 --num-frames 32 --classes 400")
@@ -107,20 +111,15 @@ def cost(
     config = _config(model, num_frames)
     measured = measure_cost(config, num_frames=num_frames, num_classes=classes, num_tokens=tokens)
     sizes = f"{measured.num_frames} frames, {classes} classes, {tokens} tokens"
-    table = _table(
-        f"{model}: {sizes}",
-        "tower",
-        "parameters#",
-        "GMACs#",
-        "runs",
-        caption=f"A view costs {measured.view_macs / 1e9:.1f} GMACs; published figures (“FLOPs”) count the same.",
-    )
+    table = _table("tower", "parameters#", "GMACs#", "runs")
     for tower in measured.towers:
         runs = "per view" if tower.is_per_view else "once per class list"
         table.add_row(tower.tower, f"{tower.parameters:,}", f"{tower.macs / 1e9:,.2f}", runs)
     table.add_section()
     table.add_row("all, a view", f"{measured.parameters:,}", f"{measured.view_macs / 1e9:,.2f}", "without text tower")
+    _say(f"[bold]{escape(model)}[/]: {sizes}")
     Console().print(table)
+    _say("GMACs: 10⁹ multiply-accumulates, which published figures call FLOPs and give per view.")
 
 
 def _config(name: str, num_frames: int | None) -> Any:
@@ -145,7 +144,7 @@ def doctor() -> None:
     from .doctor import diagnose
 
     checks = diagnose()
-    table = _table("kinetext doctor", "what", "found", "status", "hint")
+    table = _table("what", "found", "status", "hint")
     for check in checks:
         status = f"[{_STATUS_STYLES[check.status]}]{check.status}[/]"
         table.add_row(escape(check.name), escape(check.value), status, escape(check.hint))

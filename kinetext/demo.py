@@ -1,7 +1,7 @@
 """The main job end to end on rendered clips: no network, no key, no GPU.
 
-Render, train a small X-CLIP, evaluate on held-out clips and on classes never trained on, save with a card, load the folder
-in a fresh process, classify a clip there and draw what the model saw.
+Render, train a small X-CLIP, evaluate on held-out clips and on classes never trained on, save with a card, load the
+folder in a fresh process, classify a clip there and draw what the model saw.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ def _classify_in_fresh_process(clips: Path, model: Path, picture: Path) -> None:
     subprocess.run([*command, "--labels", labels, "--model", str(model), "--save", str(picture)], check=True)
 
 
-def _summary(
-    seen: EvaluationResult, unseen: EvaluationResult, model: Path, picture: Path, duration_s: float
-) -> Table:
+def _summary(seen: EvaluationResult, unseen: EvaluationResult, model: Path, picture: Path, duration_s: float) -> Table:
     table = Table(title=f"kinetext demo, {duration_s:.0f} s")
     for column in ("clips", "classes", "top-1", "correct", "chance"):
         table.add_column(column, justify="left" if column == "clips" else "right")

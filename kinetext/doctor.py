@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import torch
 
+from . import __version__
 from .processing.video_decoding import DECODERS, available_decoders
 
 Status = Literal["ok", "missing", "optional", "warning"]
 
 _REQUIRED = (
-    "kinetext",
     "torch",
     "transformers",
     "accelerate",
@@ -64,7 +64,10 @@ def _installed_version(package: str) -> str | None:
 
 
 def _versions() -> list[Check]:
-    rows = [Check("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    rows = [
+        Check("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        Check("kinetext", __version__),
+    ]
     for package in _REQUIRED:
         found = _installed_version(package)
         missing = Check(package, "not installed", "missing", f"pip install {package}")
@@ -80,11 +83,8 @@ def _devices() -> list[Check]:
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     cuda = Check("cuda", f"{len(names)}: {', '.join(names)}") if names else Check("cuda", "none", "optional")
     has_mps = torch.backends.mps.is_available()
-    return [cuda, Check("mps", "yes" if has_mps else "no", "ok" if has_mps else "optional"), _cpu()]
-
-
-def _cpu() -> Check:
-    return Check("cpu", f"{torch.get_num_threads()} threads")
+    cpu = Check("cpu", f"{torch.get_num_threads()} threads")
+    return [cuda, Check("mps", "yes" if has_mps else "no", "ok" if has_mps else "optional"), cpu]
 
 
 def _decoders() -> list[Check]:
@@ -110,7 +110,7 @@ def _torchvision() -> Check:
     if found is None:
         return Check("torchvision", "not installed, not needed")
     try:
-        importlib.import_module("torchvision")
+        import_module("torchvision")
     except Exception as error:  # a mismatched build raises RuntimeError, ImportError or OSError
         return Check(
             "torchvision",

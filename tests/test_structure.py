@@ -19,7 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "kinetext"
 
 INDEPENDENT = ("processing", "modeling", "descriptions")  # import nothing else of kinetext
-ORDERED = ("data", "conversion", "evaluation", "hub_cards", "doctor", "training", "demo")  # each may import those before it
+# Each may import those before it.
+ORDERED = ("data", "conversion", "evaluation", "hub_cards", "doctor", "training", "demo")
 TRAVELLING = ("modeling", "processing")  # copied into checkpoints as remote code
 NEVER_BY_STATEMENT = {"kinetext", "av", "decord", "torchcodec", "torchvision", "cv2"}
 NOT_AT_IMPORT = ("av", "decord", "torchcodec", "torchvision", "datasets", "openai")

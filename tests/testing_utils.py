@@ -75,7 +75,7 @@ def tiny_videos(batch_size: int = 2, num_frames: int = TINY_FRAMES, *, size: int
 
 
 def tiny_texts(num_classes: int = 3, *, length: int = 9) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` (N, L) of texts of different lengths, the end token last and padding after it."""
+    """`input_ids` and `attention_mask` (N, L) of texts of different lengths, each an end token and then padding."""
     generator = torch.Generator().manual_seed(3)
     input_ids = torch.randint(2, TINY_VOCABULARY - 1, (num_classes, length), generator=generator)
     attention_mask = torch.ones_like(input_ids)

@@ -1,13 +1,13 @@
 """X-CLIP checkpoints of other projects to a kinetext folder, strictly: every key is used and every weight is filled.
 
-    original project's .pth ("model": state dict) -> names and shapes checked -> renamed, split, transposed --+
-                                                                                                               +-> folder
-    transformers xclip folder or Hub repository -> loaded, report of the loading checked --------------------- +
+    original project's .pth -> names and shapes checked; renamed, split, transposed -------+
+                                                                                           +-> folder
+    transformers xclip folder or Hub repository -> loaded, report of the loading checked --+
 
-The folder has config, safetensors and code; transformers' own `XCLIPModel` loads it too. Key map: FACTS §2.14, checked
-against microsoft/VideoX `X-CLIP/models` and huggingface/transformers `convert_x_clip_original_pytorch_to_hf.py`.
+The folder has config, safetensors and code; transformers' own `XCLIPModel` loads it too. Key map: FACTS §2.14, after
+huggingface/transformers `convert_x_clip_original_pytorch_to_hf.py`; originals are files of microsoft/VideoX `X-CLIP`.
 
-Legend: D image width, W text width, E joint width, K patches, T frames, P patch side.
+Legend: D image width, W text width, E joint width, K patches, P side of a patch, T frames, L tokens.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import re
 import tempfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from ..processing.processing_video_text import VideoTextProcessor
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 # The original saves its yacs configuration beside the weights. Read as a plain mapping, no code of the file runs.
-_INERT_GLOBALS = [(OrderedDict, "yacs.config.CfgNode")]
+_INERT_GLOBALS: list[Any] = [(OrderedDict, "yacs.config.CfgNode")]
 
 # original name -> transformers name, for single tensors
 _TENSORS = {
@@ -87,15 +87,15 @@ class Conversion:
 
     Attributes:
         destination: the folder.
-        config: configuration of the model in it.
-        num_parameters: of that model.
+        num_parameters: of the model in it.
+        num_frames: frames per clip that the model was trained with.
         has_processor: whether the folder also has the processor; without a tokenizer it has not.
         notes: what the user should know, one sentence each.
     """
 
     destination: Path
-    config: XCLIPConfig
     num_parameters: int
+    num_frames: int
     has_processor: bool
     notes: tuple[str, ...] = ()
 
@@ -119,8 +119,8 @@ def convert_checkpoint(
         FileNotFoundError: if there is no such source.
         FileExistsError: if `destination` has something in it.
         OSError: if a Hub repository cannot be read.
-        ValueError: for a file or folder that is no X-CLIP, with all missing and left-over keys and other shapes, and for
-            a tokenizer that does not fit.
+        ValueError: for a file or folder that is no X-CLIP, naming all missing and left-over keys and other shapes, and
+            for a tokenizer that does not fit.
     """
     destination = Path(destination)
     _require_free(destination)
@@ -129,7 +129,8 @@ def convert_checkpoint(
     else:
         model = _load_transformers(str(source), config)
         notes = _head_notes(model.config)
-    processor = _processor(source, tokenizer, model.config)
+    model_config: Any = model.config
+    processor = _processor(source, tokenizer, model_config)
     if processor is None:
         notes.append(
             "the source has no tokenizer, so no processor was saved; convert again with a tokenizer (--tokenizer): "
@@ -139,7 +140,8 @@ def convert_checkpoint(
         model.save_pretrained(folder)
         if processor is not None:
             processor.save_pretrained(folder)
-    return Conversion(destination, model.config, model.num_parameters(), processor is not None, tuple(notes))
+    num_frames = model_config.vision_config.num_frames
+    return Conversion(destination, model.num_parameters(), num_frames, processor is not None, tuple(notes))
 
 
 # Source and destination
@@ -182,7 +184,7 @@ def _new_folder(destination: Path) -> Iterator[Path]:
 
 
 def _has_tokenizer(source: str | os.PathLike[str]) -> bool:
-    """Whether there are tokenizer files; transformers would make an empty tokenizer of two tokens where there are none."""
+    """Whether there are tokenizer files; where there are none, transformers would make a tokenizer of two tokens."""
     options = {"_raise_exceptions_for_missing_entries": False}
     return any(cached_file(os.fspath(source), name, **options) is not None for name in _TOKENIZER_FILES)
 
@@ -200,7 +202,7 @@ def _processor(
     if tokenizer is None and (_is_original(source) or not _has_tokenizer(source)):
         return None
     if _is_original(source):
-        vision = config.vision_config
+        vision: Any = config.vision_config
         processor = VideoTextProcessor(num_frames=vision.num_frames, crop_size=vision.image_size)
     else:
         processor = VideoTextProcessor.from_pretrained(source)
@@ -211,7 +213,7 @@ def _processor(
 
 
 def _require_tokenizer_fits(tokenizer: Any, text_config: Any) -> None:
-    """Raises ValueError for more tokens than embeddings; limits the length of texts to the model's where it is longer."""
+    """Raises ValueError for more tokens than embeddings, and lowers the longest text length to the model's."""
     if len(tokenizer) > text_config.vocab_size:
         raise ValueError(
             f"the tokenizer of {tokenizer.name_or_path} has {len(tokenizer)} tokens, the model embeds "
@@ -228,23 +230,24 @@ def _load_transformers(source: str, config: XCLIPConfig | None) -> XCLIPModel:
     found, _ = PreTrainedConfig.get_config_dict(source)
     if found.get("model_type") != XCLIPConfig.model_type:
         raise ValueError(f"{source} holds a model of type {found.get('model_type')!r}; `xclip` is wanted.")
-    model, report = XCLIPModel.from_pretrained(
+    loaded: Any = XCLIPModel.from_pretrained(
         source,
         config=config or XCLIPConfig.from_pretrained(source),
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # so that they are reported with the rest; `_require_fit` raises
     )
+    model, report = loaded
     _require_fit(
         source,
         missing=report["missing_keys"],
-        # Counting buffers that older transformers saved; no weights.
-        left_over=[key for key in report["unexpected_keys"] if not key.endswith(".position_ids")],
+        # Without the `position_ids` that older versions saved: transformers itself leaves these buffers out.
+        left_over=report["unexpected_keys"],
         shapes=[_shape_fault(*mismatch) for mismatch in report["mismatched_keys"]],
     )
     return model
 
 
-def _head_notes(config: XCLIPConfig) -> list[str]:
+def _head_notes(config: Any) -> list[str]:
     """Says where heads are not 64 wide, as in transformers' conversions of the L models (FACTS §2.15)."""
     vision = config.vision_config
     attentions = {
@@ -309,11 +312,10 @@ def _load_original(path: Path, config: XCLIPConfig | None) -> XCLIPModel:
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors under `model`, without `module.` in front of their names; memory-mapped where the file allows it."""
+    path.open("rb").close()  # raises OSError if it cannot be opened; what follows is then about its content
     try:
         with torch.serialization.safe_globals(_INERT_GLOBALS):
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
     except Exception as error:  # a damaged or foreign file makes torch.load raise nearly anything
         raise ValueError(_unreadable(path, error)) from error
     state = loaded.get("model") if isinstance(loaded, Mapping) else None
@@ -322,9 +324,11 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(
             f"{path} has no state dict under the key `model`, as the original project saves it; it has {content}."
         )
+    if not state:
+        raise ValueError(f"`model` in {path} is an empty state dict.")
     foreign = sorted(str(key) for key, value in state.items() if not isinstance(value, torch.Tensor))
-    if foreign or not state:
-        raise ValueError(f"`model` in {path} is no state dict: not tensors are {foreign or 'any of its 0 entries'}.")
+    if foreign:
+        raise ValueError(f"`model` in {path} is no state dict: not a tensor is {', '.join(foreign)}.")
     if all(key.startswith("module.") for key in state):  # saved from DistributedDataParallel
         return {key.removeprefix("module."): tensor for key, tensor in state.items()}
     return dict(state)
@@ -352,9 +356,10 @@ def _depths_of_keys(keys: Iterable[str]) -> _Depths:
 
 
 def _depths_of_config(config: XCLIPConfig) -> _Depths:
-    vision = config.vision_config
+    text: Any = config.text_config
+    vision: Any = config.vision_config
     return _Depths(
-        text=config.text_config.num_hidden_layers,
+        text=text.num_hidden_layers,
         vision=vision.num_hidden_layers,
         mit=vision.mit_num_hidden_layers,
         prompt=config.prompt_layers,
@@ -406,57 +411,61 @@ def _prompt_layer_rules(layer: str) -> dict[str, _Rule]:
 
 def _infer_config(path: Path, state: Mapping[str, torch.Tensor], depths: _Depths) -> XCLIPConfig:
     """The configuration from shapes; heads are 64 wide, as everywhere in the original (FACTS §2.1)."""
-
-    def shape(key: str, letters: str) -> tuple[int, ...]:
-        found = tuple(state[key].shape)
-        if len(found) != len(letters.split(",")):
-            raise ValueError(f"{key} in {path} has shape {found}; wanted ({letters}).")
-        return found
-
-    vocab_size, text_width = shape("token_embedding.weight", "vocabulary, W")
-    context_length, _ = shape("positional_embedding", "L, W")
-    _, joint_width = shape("text_projection", "W, E")
-    image_width, num_channels, _, patch_size = shape("visual.conv1.weight", "D, 3, P, P")
-    num_patches = shape("visual.positional_embedding", "1+K, D")[0] - 1
-    _, num_frames, _ = shape("mit.positional_embedding", "1, T, E")
-    side = math.isqrt(max(num_patches, 0))
-    if side < 1 or side**2 != num_patches:
-        raise ValueError(
-            f"visual.positional_embedding in {path} has {num_patches} patches, which make no square image."
-        )
-
-    def mlp_width(block: str) -> int:
-        return shape(f"{block}0.mlp.c_fc.weight", "4D, D")[0]
-
-    joint_heads = _num_heads(joint_width)
+    shape = partial(_shape, path, state)
+    joint_width = shape("text_projection", "W, E")[1]
+    logit_scale = state["logit_scale"]
     return XCLIPConfig(
         projection_dim=joint_width,
         prompt_layers=depths.prompt,
-        prompt_num_attention_heads=joint_heads,
-        logit_scale_init_value=float(state["logit_scale"]) if state["logit_scale"].numel() == 1 else 0.0,
-        text_config={
-            "vocab_size": vocab_size,
-            "max_position_embeddings": context_length,
-            "hidden_size": text_width,
-            "intermediate_size": mlp_width("transformer.resblocks."),
-            "num_hidden_layers": depths.text,
-            "num_attention_heads": _num_heads(text_width),
-        },
+        prompt_num_attention_heads=_num_heads(joint_width),
+        logit_scale_init_value=float(logit_scale) if logit_scale.numel() == 1 else 0.0,  # else its shape is reported
+        text_config=_infer_text(shape, depths.text),
         vision_config={
-            "hidden_size": image_width,
-            "intermediate_size": mlp_width("visual.transformer.resblocks."),
-            "num_hidden_layers": depths.vision,
-            "num_attention_heads": _num_heads(image_width),
-            "num_channels": num_channels,
-            "patch_size": patch_size,
-            "image_size": side * patch_size,
-            "num_frames": num_frames,
+            **_infer_vision(shape, depths.vision),
+            "num_frames": shape("mit.positional_embedding", "1, T, E")[1],
             "mit_hidden_size": joint_width,
-            "mit_intermediate_size": mlp_width("mit.resblocks."),
+            "mit_intermediate_size": shape("mit.resblocks.0.mlp.c_fc.weight", "4E, E")[0],
             "mit_num_hidden_layers": depths.mit,
-            "mit_num_attention_heads": joint_heads,
+            "mit_num_attention_heads": _num_heads(joint_width),
         },
     )
+
+
+def _shape(path: Path, state: Mapping[str, torch.Tensor], key: str, letters: str) -> tuple[int, ...]:
+    """The shape of a tensor that has as many dimensions as `letters` names."""
+    found = tuple(state[key].shape)
+    if len(found) != len(letters.split(",")):
+        raise ValueError(f"{key} in {path} has shape {found}; wanted ({letters}).")
+    return found
+
+
+def _infer_text(shape: Callable[[str, str], tuple[int, ...]], num_layers: int) -> dict[str, int]:
+    vocab_size, width = shape("token_embedding.weight", "vocabulary, W")
+    return {
+        "vocab_size": vocab_size,
+        "max_position_embeddings": shape("positional_embedding", "L, W")[0],
+        "hidden_size": width,
+        "intermediate_size": shape("transformer.resblocks.0.mlp.c_fc.weight", "4W, W")[0],
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": _num_heads(width),
+    }
+
+
+def _infer_vision(shape: Callable[[str, str], tuple[int, ...]], num_layers: int) -> dict[str, int]:
+    width, num_channels, _, patch_size = shape("visual.conv1.weight", "D, 3, P, P")
+    num_patches = shape("visual.positional_embedding", "1+K, D")[0] - 1
+    side = math.isqrt(max(num_patches, 0))
+    if side < 1 or side**2 != num_patches:
+        raise ValueError(f"visual.positional_embedding has rows for {num_patches} patches, which fill no square image.")
+    return {
+        "hidden_size": width,
+        "intermediate_size": shape("visual.transformer.resblocks.0.mlp.c_fc.weight", "4D, D")[0],
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": _num_heads(width),
+        "num_channels": num_channels,
+        "patch_size": patch_size,
+        "image_size": side * patch_size,
+    }
 
 
 def _num_heads(width: int) -> int:

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer learnt from a list of texts, for models trained from scratch where no tokenizer can be downloaded."""
+"""A CLIP tokenizer learnt from a list of texts, for models trained from scratch without a download."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _BOS, _EOS = "<|startoftext|>", "<|endoftext|>"
 def small_tokenizer(texts: Iterable[str], *, max_tokens: int = 1024) -> CLIPTokenizer:
     """A byte-level BPE tokenizer laid out as CLIP's: bytes, bytes at word ends, merges, start, end.
 
-    Any text can be encoded; words of `texts` mostly become single tokens. The end token has the highest id, because CLIP
-    text towers find their feature at the largest id (FACTS §1.2).
+    Any text can be encoded; words of `texts` mostly become single tokens. The end token has the highest id, because
+    CLIP text towers find their feature at the largest id (FACTS §1.2).
 
     Args:
         texts: what the merges are learnt from.

@@ -1,8 +1,8 @@
 """What a model costs: parameters and multiply-accumulates by tower, counted without allocating a weight.
 
 One forward of one view runs on the meta device, where tensors have shapes only, under torch's FLOP counter; a
-multiply-accumulate (MAC) is two FLOPs. Matrix products and convolutions count; norms, activations and softmax do not, as
-in the papers (FACTS §2.17: their "FLOPs" are MACs of one view, with about 400 classes and without the text tower).
+multiply-accumulate (MAC) is two FLOPs. Matrix products and convolutions count; norms, activations and softmax do not.
+So do the papers: their "FLOPs" are MACs of one view, with about 400 classes and without the text tower (FACTS §2.17).
 
 Legend: T frames, N classes, L tokens.
 """
@@ -24,18 +24,18 @@ from ..modeling.modeling_xclip import XCLIPModel
 
 TEXT_TOWER = "text tower"
 
-# model_type -> (model class, its towers: name and pattern of the module paths that belong to it; the first match wins)
-_TOWERS: dict[str, tuple[type[nn.Module], tuple[tuple[str, str], ...]]] = {
+# model_type -> (model class, its towers: name and pattern that starts the paths of its modules and parameters)
+_TOWERS: dict[str, tuple[type[Any], dict[str, str]]] = {
     "xclip": (
         XCLIPModel,
-        (
-            ("messages", r"vision_model\.encoder\.layers\.\d+\.message_"),
-            ("image tower", r"vision_model|visual_projection"),
-            ("MIT", r"mit"),
-            (TEXT_TOWER, r"text_model|text_projection"),
-            # The rest: prompts_generator, prompts_visual_*, the product of both sides, logit_scale.
-            ("prompts and logits", r""),
-        ),
+        {
+            "image tower": r"visual_projection|vision_model(?!\.encoder\.layers\.\d+\.message_)",
+            "messages": r"vision_model\.encoder\.layers\.\d+\.message_",
+            "MIT": r"mit\b",
+            # $ is the model itself: the projection of patch features, a bare parameter, and the product with the texts.
+            "prompts and logits": r"prompts_|logit_scale$|$",
+            TEXT_TOWER: r"text_model|text_projection",
+        },
     ),
 }
 
@@ -105,7 +105,7 @@ def measure_cost(config: Any, *, num_frames: int | None = None, num_classes: int
         >>> from kinetext import XCLIPConfig
         >>> cost = measure_cost(XCLIPConfig.preset("base-patch32"), num_classes=400)
         >>> cost.parameters, round(cost.view_macs / 1e9, 1)
-        (196585729, 38.3)
+        (196585729, 38.2)
     """
     if config.model_type not in _TOWERS:
         raise ValueError(f"no cost table for model type {config.model_type!r}; there is one for {', '.join(_TOWERS)}.")
@@ -118,11 +118,11 @@ def measure_cost(config: Any, *, num_frames: int | None = None, num_classes: int
     model_class, towers = _TOWERS[config.model_type]
     with torch.device("meta"):
         # Eager, because the fused attention of some devices is no entry of torch's FLOP table and would count as 0.
-        model = model_class._from_config(copy.deepcopy(config), attn_implementation="eager").eval()  # type: ignore[operator]
+        model = model_class._from_config(copy.deepcopy(config), attn_implementation="eager").eval()
         inputs = _view_and_texts(config, num_frames, num_classes, num_tokens)
     parameters = _by_tower({name: tensor.numel() for name, tensor in model.named_parameters()}, towers)
     flops = _by_tower(_own_flops(model, inputs), towers)
-    rows = [TowerCost(name, parameters[name], flops[name] // 2, name != TEXT_TOWER) for name, _ in towers]
+    rows = [TowerCost(name, parameters[name], flops[name] // 2, name != TEXT_TOWER) for name in towers]
     return Cost(tuple(rows), num_frames, num_classes, num_tokens)
 
 
@@ -168,9 +168,10 @@ def _nearest_ancestor(path: str, paths: Mapping[str, int]) -> str:
     return parent
 
 
-def _by_tower(counts: Mapping[str, int], towers: tuple[tuple[str, str], ...]) -> Counter[str]:
-    """`counts` by module or parameter path, summed by tower."""
+def _by_tower(counts: Mapping[str, int], towers: Mapping[str, str]) -> Counter[str]:
+    """`counts` by path of module or parameter, summed by tower."""
     total: Counter[str] = Counter()
     for path, count in counts.items():
-        total[next(name for name, pattern in towers if re.match(pattern, path))] += count
+        (tower,) = [name for name, pattern in towers.items() if re.match(pattern, path)]
+        total[tower] += count
     return total

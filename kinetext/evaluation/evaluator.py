@@ -92,8 +92,8 @@ def evaluate_clips(
 ) -> EvaluationResult:
     """Classifies every clip once, whatever the number of processes, workers and clips per batch.
 
-    Probabilities are averaged over the views of a clip (FACTS §2.13). Each process takes every num_processes-th clip and
-    gets the results of all. The model is left in the mode it was in.
+    Probabilities are averaged over the views of a clip (FACTS §2.13). Each process takes every num_processes-th clip
+    and gets the results of all. The model is left in the mode it was in.
 
     Raises:
         ValueError: if there are no clips, or bank and clips have different numbers of classes.

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 HEAD_DIM = 64  # width of one attention head in CLIP and in every X-CLIP module (FACTS: heads = width // 64)
 
 # Keyword arguments that `PreTrainedConfig` understands although they are no dataclass fields, and old spellings.
-_BASE_KEYS = {"name_or_path", "torch_dtype", "attn_implementation", "auto_map", "model_type", "num_labels"}
+_BASE_KEYS = {"name_or_path", "torch_dtype", "attn_implementation", "auto_map", "model_type", "num_labels", "use_cache"}
 _LEGACY_KEYS = {"text_config_dict", "vision_config_dict"}
 
 # CLIP towers by their published names; X-CLIP adds the message, MIT and prompt modules to each.

@@ -49,6 +49,13 @@ class TextBank:
     text_fingerprint: str
     tokenizer_fingerprint: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.text_embeds.ndim != 2 or len(self.text_embeds) != len(self.names):
+            raise ValueError(
+                f"a TextBank has one name per row of text_embeds (N, C); "
+                f"got {len(self.names)} names for shape {tuple(self.text_embeds.shape)}."
+            )
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -92,7 +99,7 @@ class TextBank:
                     text_fingerprint=metadata["text_fingerprint"],
                     tokenizer_fingerprint=json.loads(metadata["tokenizer_fingerprint"]),
                 )
-        except (SafetensorError, KeyError) as error:
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a readable text bank: {error}") from error
 
 
@@ -161,7 +168,8 @@ class VideoTextMixin:
     def check_text_bank(self, text_bank: TextBank) -> bool:
         """True; raises ValueError if the bank was made by other text weights than this model's.
 
-        In a compiled model it runs when the forward is traced, which a bank with another fingerprint causes anew.
+        In a compiled model it runs when the forward is traced, which a bank with another fingerprint causes anew. Text
+        weights that change after tracing are not noticed there.
         """
         own = self.text_fingerprint()
         if text_bank.text_fingerprint != own:

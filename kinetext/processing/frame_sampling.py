@@ -30,8 +30,8 @@ def sample_frames(
     Args:
         total_frames: n, frames in the video.
         num_frames: T, frames of a clip; ignored by "all".
-        sampling: "segments" (TSN: one frame of each of T equal segments, X-CLIP's way), "uniform" (first to last frame in
-            equal steps), "dense" (T frames at `stride`), "all" (every frame).
+        sampling: "segments" (TSN: one frame of each of T equal segments, X-CLIP's way), "uniform" (first to last frame
+            in equal steps), "dense" (T frames at `stride`), "all" (every frame).
         stride: distance of neighbouring frames in "dense".
         num_clips: V. Without a generator, clips are spread evenly; with one, "segments" and "dense" draw each anew.
         generator: makes "segments" and "dense" random, as in training; "uniform" and "all" have nothing to draw.

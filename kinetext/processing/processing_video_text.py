@@ -145,7 +145,7 @@ class VideoTextProcessor(ProcessorMixin):
 
         Args:
             videos: a path, URL, bytes, file object, (T,H,W,3) uint8 array or tensor, (T,H,W,3) float one in [0,1], list
-                of PIL images or of (H,W,3) arrays, undecoded `datasets` Video value, or a list of these, mixed as you like.
+                of PIL images or of (H,W,3) arrays, undecoded `datasets` Video value, or a list of these, mixed.
             text: N class names.
             text_bank: class texts encoded before, instead of `text`; checked against this tokenizer and passed on.
             template: replaces the saved one, e.g. "a video of {}".

@@ -480,8 +480,8 @@ class _PyAVReader:
             self.close()
             raise self.error("it has no video stream")
         self.stream = self.container.streams.video[0]
-        # One thread for decoding and one converter for all frames: FFmpeg's automatic thread pools, set up anew for each
-        # small clip and frame, cost 6 and 30 times the work itself, and more where DataLoader workers share the cores.
+        # One thread for decoding and one converter for all frames: FFmpeg's automatic thread pools, set up anew for
+        # each clip and frame, cost 6 and 30 times the work itself on 64x64 clips, and more beside DataLoader workers.
         self.stream.codec_context.thread_count = 1
         self.reformatter = importlib.import_module("av.video.reformatter").VideoReformatter()
 
@@ -737,6 +737,8 @@ def _require_decord_kind(probe: _PyAVReader) -> None:
             raise probe.error(f"its {what} is {shown}, and decord is exact only for {', '.join(exact)}")
     if codec.name == "mpeg4" and (codec.codec_tag not in _DECORD_MPEG4_TAGS or codec.has_b_frames):
         raise probe.error(f"it is MPEG-4 tagged {codec.codec_tag!r}, and decord is exact only for FFmpeg's own")
+    if container == "avi" and codec.name != "mpeg4":
+        raise probe.error(f"it is {codec.name} in AVI, and decord is exact only for MPEG-4 there")
 
 
 def _packet_times(probe: _PyAVReader) -> list[float]:

@@ -1,4 +1,4 @@
-"""Everything a training run is made of: three dataclasses, filled from a recipe (YAML) and overridden on the command line."""
+"""Everything a training run is made of: three dataclasses, filled from a recipe (YAML) and overridden by flags."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ class DataArguments:
 
 @dataclass
 class VideoTextTrainingArguments(TrainingArguments):
-    """transformers' arguments with X-CLIP's defaults (FACTS §2.10-2.12) and the settings that video needs (PLATFORM §9.2)."""
+    """transformers' arguments with X-CLIP's defaults (FACTS §2.10-2.12) and what video needs (PLATFORM §9.2)."""
 
     learning_rate: float = field(default=8e-6, metadata={"help": "Base rate, of what CLIP brings."})
     new_module_lr_factor: float = field(default=10.0, metadata={"help": "Rate of new modules, times the base rate."})
     weight_decay: float = field(default=0.001, metadata={"help": "Not of 1-D tensors, biases and position embeddings."})
     adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW."})
     lr_scheduler_type: str = field(default="cosine_with_min_lr", metadata={"help": "Name of a transformers schedule."})
-    lr_scheduler_kwargs: dict[str, Any] | str | None = field(
+    lr_scheduler_kwargs: dict | str | None = field(
         default_factory=lambda: {"min_lr_rate": 0.01}, metadata={"help": "Arguments of the schedule, as JSON."}
     )
     warmup_steps: float = field(
@@ -95,9 +95,9 @@ class VideoTextTrainingArguments(TrainingArguments):
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps, epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
-    report_to: str | list[str] | None = field(default="tensorboard", metadata={"help": "Trackers."})
+    # The order of the union is transformers' own: its argument parser reads the first members only.
+    report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Trackers."})  # noqa: RUF036
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: it would drop the videos."})
-    accelerator_config: dict[str, Any] | str | None = field(default=None, metadata={"help": "As in transformers."})
 
     def __post_init__(self) -> None:
         if self.output_dir is None:

@@ -9,7 +9,7 @@ from torch import nn
 
 
 def freeze_text(model: nn.Module) -> None:
-    """Freezes the text tower, its projection and the logit scale, as X-CLIP does when class texts are fixed (FACTS §2.10)."""
+    """Freezes text tower, text projection and logit scale, as X-CLIP does for fixed class texts (FACTS §2.10)."""
     for module in (model.text_model, model.text_projection):
         module.requires_grad_(False)  # type: ignore[operator]
     model.logit_scale.requires_grad_(False)  # type: ignore[operator]

@@ -20,8 +20,8 @@ from .optimisation import freeze_text, parameter_groups
 class VideoTextTrainer(Trainer):
     """Fine-tunes a video-text model by classification over class texts.
 
-    With a frozen text tower (the default) the class texts are encoded once; otherwise in every step. The order of clips and
-    all augmentation depend on the seed, the epoch and the clip alone, so results do not depend on workers or processes.
+    With a frozen text tower (the default) the class texts are encoded once; otherwise in every step. The order of clips
+    and all augmentation depend on seed, epoch and clip alone, so results do not depend on workers or processes.
 
     Args:
         model: an `XCLIPModel`.

@@ -27,7 +27,7 @@ def test_model_trained_with_8_frames_takes(num_frames: int, model: XCLIPModel) -
 @pytest.mark.parametrize("num_frames", [1, 2, 4, 6, 7, 9, 16, 32, 100])
 def test_positions_of_another_length_are_interpolated_linearly(num_frames: int) -> None:
     expected = functional.interpolate(POSITIONS.mT, size=num_frames, mode="linear", align_corners=False).mT
-    assert largest_difference(interpolate_temporal_positions(POSITIONS, num_frames), expected) <= 1e-6
+    assert largest_difference(interpolate_temporal_positions(POSITIONS, num_frames), expected) <= 3e-6
 
 
 def test_positions_of_the_trained_length_are_the_parameter_itself(model: XCLIPModel) -> None:
@@ -41,7 +41,7 @@ def test_positions_of_padded_clips_are_those_of_their_own_length() -> None:
     for row in range(3):
         length = int(mask[row].sum())
         expected = interpolate_temporal_positions(POSITIONS, length)[0]
-        assert largest_difference(positions[row][mask[row].bool()], expected) <= 1e-6
+        assert largest_difference(positions[row][mask[row].bool()], expected) <= 3e-6
 
 
 def test_model_uses_interpolated_positions(model: XCLIPModel) -> None:
@@ -136,11 +136,15 @@ def test_class_alone_equals_class_among_others(model: XCLIPModel) -> None:
 def test_order_of_frames_matters_and_frames_exchange_messages(model: XCLIPModel) -> None:
     videos, texts = tiny_videos(1), tiny_texts()
     output = model(pixel_values=videos, **texts)
-    assert largest_difference(output.logits_per_video, model(pixel_values=videos.flip(1), **texts).logits_per_video) > 1e-4
+    assert (
+        largest_difference(output.logits_per_video, model(pixel_values=videos.flip(1), **texts).logits_per_video) > 1e-4
+    )
     changed = videos.clone()
     changed[:, 7] += 1
     tokens = output.vision_model_output.last_hidden_state[0]  # of the first frame, which did not change
-    assert largest_difference(tokens, model(pixel_values=changed, **texts).vision_model_output.last_hidden_state[0]) > 1e-4
+    assert (
+        largest_difference(tokens, model(pixel_values=changed, **texts).vision_model_output.last_hidden_state[0]) > 1e-4
+    )
 
 
 def test_far_longer_clips_warn_once(model: XCLIPModel, caplog: pytest.LogCaptureFixture) -> None:
