@@ -76,6 +76,91 @@ def _options() -> None:
     """Keeps verbs as sub-commands, however many there are."""
 
 
+_TAKES_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=_TAKES_SETTINGS, epilog="Example:  kinetext demo --out demo")
+@_report_errors
+def demo(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder for clips, model and picture.")] = Path("demo"),
+) -> None:
+    """Render clips, train a small X-CLIP, evaluate, save, reload in a fresh process, classify; settings as of train."""
+    from .demo import run_demo
+
+    run_demo(out, context.args)
+
+
+@app.command(epilog='Example:  kinetext classify clip.mp4 --labels "waving,running" --model demo/model --save out.png')
+@_report_errors
+def classify(
+    clips: Annotated[list[str], typer.Argument(help="Video files or URLs.")],
+    labels: Annotated[str, typer.Option(help="Class names, separated by commas.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub id of a video-text model.")],
+    save: Annotated[Path | None, typer.Option(help="Picture to draw: the frames used, and the scores.")] = None,
+    template: Annotated[str | None, typer.Option(help="What names are put into, at {}; as saved by default.")] = None,
+    decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
+) -> None:
+    """Score clips against class names."""
+    from .evaluation.classify import classify_clips, load_model
+    from .evaluation.contact_sheet import draw_contact_sheet
+
+    names = [label.strip() for label in labels.split(",")]
+    loaded, processor = load_model(model)
+    results = classify_clips(loaded, processor, clips, names, template=template, decoder=decoder)
+    for result in results:
+        _say(f"[bold]{escape(result.name)}[/]")
+        table = _table("class", "score#")
+        for label, score in result.ranked():
+            table.add_row(escape(label), f"{score:.4f}")
+        Console().print(table)
+    if save is not None:
+        draw_contact_sheet(results, save)
+        _say(f"picture saved in {escape(str(save))}")
+
+
+@app.command(
+    context_settings=_TAKES_SETTINGS,
+    epilog="Example:  kinetext train recipes/weizmann.yaml --data_root clips --output_dir runs/weizmann",
+)
+@_report_errors
+def train(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="YAML file of settings; `--name value` after it overrides them.")],
+) -> None:
+    """Train from a recipe in one process; `accelerate launch train.py` takes the same arguments for several."""
+    from .training.arguments import parse_recipe
+    from .training.run import run_training
+
+    run_training(parse_recipe([str(recipe), *context.args]))
+
+
+@app.command(
+    "eval",
+    context_settings=_TAKES_SETTINGS,
+    epilog="Example:  kinetext eval runs/weizmann recipes/weizmann.yaml --data_root clips --output_dir results",
+)
+@_report_errors
+def evaluate(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of a video-text model.")],
+    recipe: Annotated[Path | None, typer.Argument(help="Recipe whose evaluation clips and class texts to use.")] = None,
+    views: Annotated[str, typer.Option(help="Clips x crops per video, e.g. 4x3.")] = "1x1",
+) -> None:
+    """Top-1 and top-5 with exact counts; writes results.json into output_dir. Other settings as of train."""
+    from .training.arguments import parse_recipe
+    from .training.run import evaluate_model
+
+    first = [] if recipe is None else [str(recipe)]
+    metrics = evaluate_model(parse_recipe([*first, *context.args], model=model), views=views).metrics()
+    table = _table("metric", "value#", "clips#")
+    for name in ("top1", "top5"):
+        table.add_row(name, f"{metrics[name]:.4f}", f"{metrics[f'{name}_count']:.0f} / {metrics['num_decoded']:.0f}")
+    coverage = f"{metrics['num_decoded']:.0f} / {metrics['num_listed']:.0f}"
+    table.add_row("coverage (decoded / listed)", f"{metrics['coverage']:.4f}", coverage)
+    Console().print(table)
+
+
 @app.command(epilog="Example:  kinetext convert k400_16_8.pth xclip-b16 --tokenizer openai/clip-vit-base-patch16")
 @_report_errors
 def convert(

@@ -33,6 +33,7 @@ from .video_transforms import (
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # X-CLIP is trained with ImageNet's statistics, not CLIP's (FACTS §2.8)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_EMPTY_VOCABULARY = 3  # tokens of a `CLIPTokenizer` made from nothing: start, end, padding
 _SHORT_SIDE_RATIO = 256 / 224  # short side before the crop : side of the crop
 
 _ACCEPTED = (
@@ -111,6 +112,29 @@ class VideoTextProcessor(ProcessorMixin):
             vision = config.get("vision_config", {})
             processor_dict = {"num_frames": vision.get("num_frames", 8), "crop_size": vision.get("image_size", 224)}
         return processor_dict, kwargs
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *args: Any, **kwargs: Any
+    ) -> VideoTextProcessor:
+        """As in transformers; also from repositories of stock X-CLIP and CLIP.
+
+        Raises:
+            OSError: if there is no tokenizer in the repository (transformers would make an empty one).
+        """
+        processor = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        if len(processor.tokenizer) <= _EMPTY_VOCABULARY:
+            raise OSError(f"{pretrained_model_name_or_path} has no tokenizer files (tokenizer.json or vocabulary).")
+        return processor
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """As in transformers, with this code beside the files.
+
+        Raises:
+            ValueError: if the processor has no tokenizer.
+        """
+        self._require_tokenizer()
+        return super().save_pretrained(save_directory, **kwargs)
 
     @property
     def tokenizer_fingerprint(self) -> str:

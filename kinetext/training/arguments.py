@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+
+from ..data.annotations import text_of_class
 
 
 @dataclass
@@ -70,10 +73,17 @@ class DataArguments:
     )
     decoder: str = field(default="pyav", metadata={"help": "pyav or decord."})
 
-    @property
-    def class_text_of(self) -> dict[str, str]:
-        """`class_texts` as a dictionary."""
-        return json.loads(self.class_texts) if self.class_texts else {}
+    def texts_of(self, class_names: Sequence[str]) -> list[str]:
+        """The text of each class: what `class_texts` says, else the name with spaces for underscores.
+
+        Raises:
+            ValueError: if `class_texts` names a class that is not there.
+        """
+        given: dict[str, str] = json.loads(self.class_texts) if self.class_texts else {}
+        unknown = sorted(set(given) - set(class_names))
+        if unknown:
+            raise ValueError(f"class_texts names {unknown}, which are none of the classes {list(class_names)}.")
+        return [given.get(name, text_of_class(name)) for name in class_names]
 
 
 @dataclass
@@ -120,8 +130,12 @@ class Recipe:
     training: VideoTextTrainingArguments
 
 
-def parse_recipe(arguments: list[str]) -> Recipe:
+def parse_recipe(arguments: list[str], *, model: str | None = None) -> Recipe:
     """A recipe from the command line: an optional YAML file first, then `--name value` which wins over the file.
+
+    Args:
+        arguments: as on the command line.
+        model: takes the place of where the recipe gets its weights from.
 
     Raises:
         ValueError: for a key that is no setting (the nearest one is named), or values that do not fit together.
@@ -133,8 +147,10 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     if arguments and not arguments[0].startswith("-"):
         _set_defaults(parser, Path(arguments[0]))
         arguments = arguments[1:]
-    model, data, training = parser.parse_args_into_dataclasses(args=arguments)
-    return Recipe(model, data, training)
+    if model is not None:
+        parser.set_defaults(model=model, preset=None, model_config=None)
+    model_arguments, data, training = parser.parse_args_into_dataclasses(args=arguments)
+    return Recipe(model_arguments, data, training)
 
 
 def _set_defaults(parser: HfArgumentParser, path: Path) -> None:

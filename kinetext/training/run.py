@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import logging
+import re
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, set_seed
 
-from ..data.annotations import ClipList, read_clips, text_of_class
+from ..data.annotations import ClipList, read_clips
 from ..data.datasets import Augmentation, EvalClips, TrainClips
 from ..data.small_tokenizer import small_tokenizer
-from ..evaluation.evaluator import EvaluationResult, write_json
+from ..evaluation.classify import load_model
+from ..evaluation.evaluator import EvaluationResult, evaluate_clips, write_json
 from ..hub_cards.model_card import write_model_card
 from ..modeling.configuration_xclip import XCLIPConfig
 from ..modeling.modeling_xclip import XCLIPModel
 from ..processing.processing_video_text import VideoTextProcessor
 from .arguments import DataArguments, ModelArguments, Recipe, as_settings
 from .trainer import VideoTextTrainer
-
-logger = logging.getLogger(__name__)
 
 
 def run_training(recipe: Recipe) -> EvaluationResult | None:
@@ -32,7 +30,7 @@ def run_training(recipe: Recipe) -> EvaluationResult | None:
     args = recipe.training
     set_seed(args.seed)
     train_clips, eval_clips = read_splits(recipe.data)
-    texts = [recipe.data.class_text_of.get(name, text_of_class(name)) for name in train_clips.class_names]
+    texts = recipe.data.texts_of(train_clips.class_names)
     model, processor = build_model(recipe.model, texts)
     if eval_clips is None:
         args.eval_strategy = "no"
@@ -64,6 +62,35 @@ def run_training(recipe: Recipe) -> EvaluationResult | None:
         _write_results(recipe, texts, result)
     trainer.accelerator.wait_for_everyone()  # without it, a process that ends early takes the others down
     trainer.accelerator.end_training()
+    return result
+
+
+def evaluate_model(recipe: Recipe, *, views: str = "1x1") -> EvaluationResult:
+    """Evaluates `model` of a recipe on its evaluation clips (all clips where it has none); writes `results.json`.
+
+    Frames, sampling and size are those saved with the model.
+
+    Args:
+        recipe: says which model, clips and class texts, and `output_dir`.
+        views: clips x crops per video, e.g. "4x3".
+    """
+    counts = re.fullmatch(r"(\d+)x(\d+)", views)
+    if counts is None:
+        raise ValueError(f"views={views!r} is not understood; write clips x crops, e.g. 4x3.")
+    num_clips, num_crops = map(int, counts.groups())
+    train_clips, eval_clips = read_splits(recipe.data)
+    clips = train_clips if eval_clips is None else eval_clips
+    model, processor = load_model(str(recipe.model.model))
+    texts = recipe.data.texts_of(clips.class_names)
+    result = evaluate_clips(
+        model.to(recipe.training.device),
+        EvalClips(clips, processor, num_clips=num_clips, num_crops=num_crops, decoder=recipe.data.decoder),
+        model.encode_texts(**processor(text=texts).to(recipe.training.device), names=texts),
+        batch_size=recipe.training.per_device_eval_batch_size,
+        num_workers=recipe.training.dataloader_num_workers,
+    )
+    settings = {**as_settings(recipe), "views": views}
+    write_json(Path(recipe.training.output_dir) / "results.json", {"settings": settings, **result.as_dict()})
     return result
 
 
@@ -121,8 +148,4 @@ def _write_results(recipe: Recipe, texts: list[str], result: EvaluationResult | 
     settings = as_settings(recipe)
     if result is not None:
         write_json(folder / "results.json", {"settings": settings, **result.as_dict()})
-    history = (
-        json.loads((folder / "trainer_state.json").read_text()) if (folder / "trainer_state.json").exists() else {}
-    )
-    logger.info("trained %s steps", history.get("global_step", "?"))
     write_model_card(folder, class_texts=texts, settings=settings, result=result)
