@@ -25,6 +25,7 @@ from .training.arguments import parse_recipe
 from .training.run import run_training
 
 RECIPE = Path(__file__).parent / "demo.yaml"
+_TRAIN_CLIPS_PER_CLASS = 800  # with 200, the small model learns the clips instead of the motions
 
 
 def run_demo(folder: Path, extra_arguments: list[str]) -> dict[str, float]:
@@ -38,7 +39,7 @@ def run_demo(folder: Path, extra_arguments: list[str]) -> dict[str, float]:
     clips, model, picture = folder / "clips", folder / "model", folder / "classified.png"
     started = time.monotonic()
     with _step(console, "1/4 Render clips in which only motion tells the classes apart"):
-        write_motion_shapes(clips)
+        write_motion_shapes(clips, train_per_class=_TRAIN_CLIPS_PER_CLASS)
     with _step(console, "2/4 Train a small X-CLIP, evaluate it, save it with its card"):
         arguments = [str(RECIPE), "--data_root", str(clips), "--output_dir", str(model), *extra_arguments]
         seen = run_training(parse_recipe(arguments))

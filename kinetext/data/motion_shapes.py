@@ -46,7 +46,7 @@ __all__ = [
     "write_motion_shapes",
 ]
 
-FORMAT_VERSION = 1  # raise it whenever the same parameters would give other files
+FORMAT_VERSION = 2  # raise it whenever the same parameters would give other files
 MANIFEST_NAME = "motion_shapes.json"
 UNFINISHED_MANIFEST_NAME = "motion_shapes.unfinished.json"
 
@@ -237,26 +237,27 @@ _OUTLINES: dict[str, np.ndarray] = {
 
 
 def _appearance(rng: np.random.Generator, size: int) -> _Appearance:
+    """A bright shape on a muted, textured background: easy to find, so that what is left to learn is how it moves."""
     outline = _OUTLINES[str(rng.choice(list(_OUTLINES)))] * (rng.choice((-1, 1)), 1)  # mirrored or not
-    lightness = rng.permutation([rng.uniform(0.1, 0.3), rng.uniform(0.7, 0.9)])  # contrast, either way round
-    background = _colour(lightness[0], rng) + _texture(rng, size)
-    return _Appearance(outline, _colour(lightness[1], rng), background.clip(0, 1))
+    colour = _colour(rng.uniform(0.8, 0.95), rng)
+    background = _colour(rng.uniform(0.3, 0.5), rng, saturation=0.3) + _texture(rng, size)
+    return _Appearance(outline, colour, background.clip(0, 1))
 
 
-def _colour(lightness: float, rng: np.random.Generator) -> np.ndarray:
+def _colour(lightness: float, rng: np.random.Generator, *, saturation: float = 1.0) -> np.ndarray:
     """A random RGB colour, (3,), of roughly the given lightness."""
-    tint = rng.uniform(-0.3, 0.3, 3)
+    tint = saturation * rng.uniform(-0.3, 0.3, 3)
     return np.clip(lightness + tint - tint @ (0.299, 0.587, 0.114), 0, 1)
 
 
 def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A colour gradient and soft blotches, (H,W,3), at most 0.12 away from 0."""
+    """A colour gradient and soft blotches, (H,W,3), at most 0.08 away from 0."""
     gradient, blotches = _upsampling(2, size), _upsampling(5, size)
     texture = sum(
         matrix @ rng.normal(0, strength, (3, matrix.shape[1], matrix.shape[1])) @ matrix.T
-        for matrix, strength in ((gradient, 0.05), (blotches, 0.05))
+        for matrix, strength in ((gradient, 0.03), (blotches, 0.03))
     )
-    return np.moveaxis(np.clip(texture, -0.12, 0.12), 0, -1)
+    return np.moveaxis(np.clip(texture, -0.08, 0.08), 0, -1)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import pytest
 
 from kinetext.data import motion_shapes
 from kinetext.data.motion_shapes import (
+    FORMAT_VERSION,
     SEEN_CLASSES,
     UNSEEN_CLASSES,
     clip_seed,
@@ -289,7 +290,7 @@ def test_folder_is_laid_out_as_documented(tiny_root: Path) -> None:
     assert folders["unseen"] == {name.replace(" ", "_") for name in UNSEEN_CLASSES}
     assert decode(tiny_root / clips[0]).shape == (4, 32, 32, 3)
     manifest = json.loads((tiny_root / "motion_shapes.json").read_text())
-    assert manifest == TINY | {"format_version": 1, "seed": 0, "fps": 16}
+    assert manifest == TINY | {"format_version": FORMAT_VERSION, "seed": 0, "fps": 16}
     assert len(list(tiny_root.iterdir())) == 4
 
 

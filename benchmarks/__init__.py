@@ -1,0 +1,1 @@
+"""Side-by-side measurements; every comparison in one run, as a ratio."""
