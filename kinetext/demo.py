@@ -19,6 +19,7 @@ from rich.table import Table
 from .data.annotations import read_clips, text_of_class
 from .data.datasets import EvalClips
 from .data.motion_shapes import write_motion_shapes
+from .evaluation.class_texts import encode_class_texts
 from .evaluation.classify import load_model
 from .evaluation.evaluator import EvaluationResult, evaluate_clips
 from .training.arguments import parse_recipe
@@ -64,7 +65,7 @@ def _evaluate_unseen(clips: Path, folder: Path) -> EvaluationResult:
     model, processor = load_model(str(folder))
     listed = read_clips("unseen", data_root=clips)
     names = [text_of_class(name) for name in listed.class_names]
-    return evaluate_clips(model, EvalClips(listed, processor), model.encode_texts(**processor(text=names), names=names))
+    return evaluate_clips(model, EvalClips(listed, processor), encode_class_texts(model, processor, names))
 
 
 def _classify_in_fresh_process(clips: Path, model: Path, picture: Path) -> None:

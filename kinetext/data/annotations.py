@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class Clip:
 
     Attributes:
         clip_id: its name in results, and the seed of its random choices; unique in a list.
-        source: what `load_video` takes.
+        source: what `load_video` takes, or a function without arguments that returns it.
         label: index into the class names.
     """
 
@@ -40,6 +41,13 @@ class ClipList:
 
     clips: tuple[Clip, ...]
     class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for clip in self.clips:
+            if clip.clip_id in seen:
+                raise ValueError(f"the clip {clip.clip_id!r} is listed twice; list every clip once.")
+            seen.add(clip.clip_id)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -96,30 +104,39 @@ def clips_from_folder(root: str | Path, *, class_names: Sequence[str] | None = N
     """Clips of `root/<class>/<clip>`; what has no video suffix, or a leading dot, is left aside."""
     root = Path(root)
     files = sorted(
-        path
-        for path in root.glob("*/*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        path for path in root.glob("[!.]*/[!.]*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
     )
     if not files:
         raise ValueError(f"{root} holds no video in the layout <class>/<clip>{{{', '.join(sorted(VIDEO_SUFFIXES))}}}.")
-    return _label((path.relative_to(root).as_posix(), str(path), path.parent.name) for path in files)(class_names)
+    return _clip_list([(path.relative_to(root).as_posix(), str(path), path.parent.name) for path in files], class_names)
 
 
 def clips_from_csv(path: str | Path, *, data_root: str | Path, class_names: Sequence[str] | None = None) -> ClipList:
-    """Clips of a CSV file with the columns `path` and `label` (a class name, or an index into `class_names`)."""
+    """Clips of a CSV file with the columns `path` and `label` (a class name, or an index into `class_names`).
+
+    Other columns, a byte order mark, empty lines and spaces around cells do not matter.
+    """
+    rows: list[tuple[str, Any, str]] = []
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        if reader.fieldnames is None or not {"path", "label"} <= set(reader.fieldnames):
-            raise ValueError(
-                f"{path} starts with {reader.fieldnames}; its first line must name the columns path,label."
-            )
-        rows = list(reader)
-    for number, row in enumerate(rows, start=2):
-        if not row["path"] or not row["label"]:
-            raise ValueError(f"{path}, line {number}: path or label is empty: {dict(row)}.")
+        reader = csv.reader(file, skipinitialspace=True)
+        columns = [cell.strip() for cell in next(reader, [])]
+        if not {"path", "label"} <= set(columns):
+            raise ValueError(f"{path} starts with {columns}; its first line must name the columns path,label.")
+        for cells in reader:
+            if not "".join(cells).strip():
+                continue
+            if len(cells) != len(columns):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells for the {len(columns)} columns {columns}: "
+                    f"{cells}. Put a cell that holds a comma in double quotes."
+                )
+            row = {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}
+            if not row["path"] or not row["label"]:
+                raise ValueError(f"{path}, line {reader.line_num}: path or label is empty: {row}.")
+            rows.append((row["path"], str(Path(data_root) / row["path"]), row["label"]))
     if not rows:
         raise ValueError(f"{path} lists no clip.")
-    return _label((row["path"], str(Path(data_root) / row["path"]), row["label"].strip()) for row in rows)(class_names)
+    return _clip_list(rows, class_names)
 
 
 def clips_from_dataset(
@@ -141,43 +158,24 @@ def clips_from_dataset(
     names = [feature.int2str(label) for label in labels] if hasattr(feature, "int2str") else [str(x) for x in labels]
     if class_names is None and hasattr(feature, "names"):
         class_names = feature.names
-    rows = ((f"{index:08d}", _DatasetVideo(dataset, index, video_column), name) for index, name in enumerate(names))
-    return _label(rows)(class_names)
+    rows = [(f"{index:08d}", partial(_cell, dataset, index, video_column), name) for index, name in enumerate(names)]
+    return _clip_list(rows, class_names)
 
 
-@dataclass(frozen=True)
-class _DatasetVideo:
-    """A row of a dataset, read when it is needed; a mapping as `load_video` takes it."""
-
-    dataset: Any
-    index: int
-    column: str
-
-    def read(self) -> Mapping[str, Any]:
-        return self.dataset[self.index][self.column]
+def _cell(dataset: Any, row: int, column: str) -> Any:
+    return dataset[row][column]
 
 
-def _label(rows: Iterable[tuple[str, Any, str]]) -> Any:
-    """From (id, source, class) rows and class names to a ClipList."""
-    listed = list(rows)
-
-    def with_names(class_names: Sequence[str] | None) -> ClipList:
-        names = tuple(class_names) if class_names is not None else tuple(sorted({name for _, _, name in listed}))
-        index_of = {name: index for index, name in enumerate(names)}
-        clips = []
-        for clip_id, source, name in listed:
-            if name not in index_of and name.isdigit() and int(name) < len(names) and class_names is not None:
-                label = int(name)
-            elif name in index_of:
-                label = index_of[name]
-            else:
-                raise ValueError(
-                    f"{clip_id} has the class {name!r}, which is none of the {len(names)} classes {names}."
-                )
-            clips.append(Clip(clip_id, source, label))
-        return ClipList(tuple(clips), names)
-
-    return with_names
+def _clip_list(rows: Sequence[tuple[str, Any, str]], class_names: Sequence[str] | None) -> ClipList:
+    """Clips of (id, source, class) rows; a class is a name or, where `class_names` are given, an index into them."""
+    names = tuple(class_names) if class_names is not None else tuple(sorted({name for _, _, name in rows}))
+    label_of = {name: label for label, name in enumerate(names)}
+    if class_names is not None:
+        label_of = {str(label): label for label in range(len(names))} | label_of  # a class that is called "3" wins
+    for clip_id, _, name in rows:
+        if name not in label_of:
+            raise ValueError(f"{clip_id} has the class {name!r}, which is none of the {len(names)} classes {names}.")
+    return ClipList(tuple(Clip(clip_id, source, label_of[name]) for clip_id, source, name in rows), names)
 
 
 def text_of_class(class_name: str) -> str:

@@ -17,7 +17,7 @@ from .annotations import Clip, ClipList
 
 def sample_generator(seed: int, epoch: int, clip_id: str, view: int = 0) -> torch.Generator:
     """The random stream of one view of one clip in one epoch: the same in any worker, rank and batch."""
-    key = f"{seed}\0{epoch}\0{clip_id}\0{view}".encode()
+    key = f"{seed}\0{epoch}\0{clip_id}\0{view}".encode(errors="surrogateescape")  # file names may be no UTF-8
     digest = hashlib.blake2b(key, digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
@@ -105,8 +105,8 @@ class EvalClips(Dataset[dict[str, Any]]):
 
 
 def video_of(clip: Clip) -> Any:
-    """What the processor takes: the clip's source, or the dataset row behind it."""
-    return clip.source.read() if hasattr(clip.source, "read") else clip.source
+    """What the processor takes: the clip's source, called if it is a function."""
+    return clip.source() if callable(clip.source) else clip.source
 
 
 def collate_train(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:

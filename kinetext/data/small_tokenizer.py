@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
@@ -20,11 +21,17 @@ def small_tokenizer(texts: Iterable[str], *, max_tokens: int = 1024) -> CLIPToke
 
     Args:
         texts: what the merges are learnt from.
-        max_tokens: upper bound of the vocabulary, at least 514 (the bytes and the two special tokens).
+        max_tokens: upper bound of the vocabulary, at least 514 (bytes twice, and the two special tokens).
+
+    Raises:
+        ValueError: if `max_tokens` is smaller.
     """
     alphabet = sorted(ByteLevel.alphabet())
+    fewest = 2 * len(alphabet) + 2
+    if max_tokens < fewest:
+        raise ValueError(f"max_tokens={max_tokens} is too small; bytes and special tokens alone are {fewest}.")
     learnt = CLIPTokenizer().train_new_from_iterator(list(texts), vocab_size=max_tokens - len(alphabet))
-    merges = [tuple(merge) for merge in json.loads(learnt.backend_tokenizer.to_str())["model"]["merges"]]
+    merges: Any = [tuple(merge) for merge in json.loads(learnt.backend_tokenizer.to_str())["model"]["merges"]]
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *(first + second for first, second in merges)]
     tokens = [*dict.fromkeys(tokens), _BOS, _EOS]
     vocabulary = {token: index for index, token in enumerate(tokens)}

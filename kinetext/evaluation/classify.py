@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoProcessor
 
 from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import DECODERS, VideoFrames
+from .class_texts import encode_class_texts
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def classify_clips(
         template: what the names are put into, at `{}`; the saved one by default.
         decoder: "pyav" or "decord".
     """
-    bank = model.encode_texts(**processor(text=labels, template=template).to(model.device), names=labels)
+    bank = encode_class_texts(model, processor, labels, template=template)
     results = []
     for clip in clips:
         frames = processor.read_clips(clip, decoder=decoder)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import tempfile
@@ -13,8 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .classify import Classification
 
-_THUMB_HEIGHT = 112  # pixels
-_MAX_COLUMNS = 8
+_THUMB_HEIGHT = 112  # pixels, as all of these
+_MAX_THUMB_WIDTH = 300
+_STRIP_WIDTH = 1200  # frames of one line together
 _GAP = 6
 _MARGIN = 16
 _TITLE = 26
@@ -30,10 +32,10 @@ def draw_contact_sheet(results: Sequence[Classification], path: str | os.PathLik
     """Writes one picture with a row per clip; the file type follows the suffix of `path`.
 
     Raises:
-        ValueError: if the suffix is no picture format, or there is nothing to draw.
+        ValueError: if the suffix is of no picture format that can be written, or there is nothing to draw.
     """
     path = Path(path)
-    if path.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise ValueError(f"{path.name!r} has no picture suffix; use for example .png.")
     if not results:
         raise ValueError("there are no clips to draw.")
@@ -53,18 +55,21 @@ def draw_contact_sheet(results: Sequence[Classification], path: str | os.PathLik
 
 def _draw_row(result: Classification) -> Image.Image:
     thumbnails = [_thumbnail(frame.numpy()) for frame in result.frames.frames]
-    columns = min(_MAX_COLUMNS, len(thumbnails))
+    captions = [_caption(result, index) for index in range(len(thumbnails))]
+    cell_width = math.ceil(max(thumbnails[0].width, *(_font(11).getlength(text) for text in captions))) + _GAP
+    cell_height = _THUMB_HEIGHT + _CAPTION + _GAP
+    columns = max(1, min(len(thumbnails), _STRIP_WIDTH // cell_width))
     lines = math.ceil(len(thumbnails) / columns)
-    cell_width, cell_height = thumbnails[0].width + _GAP, _THUMB_HEIGHT + _CAPTION + _GAP
     strip_width = columns * cell_width
+    width = strip_width + _MARGIN + _BARS_WIDTH
     height = _TITLE + max(lines * cell_height, _NUM_BARS * (_BAR_HEIGHT + 4))
-    row = Image.new("RGB", (strip_width + _MARGIN + _BARS_WIDTH, height), _PAPER)
+    row = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(row)
-    draw.text((0, 0), Path(result.name).name, fill=_INK, font=_font(16))
-    for index, thumbnail in enumerate(thumbnails):
+    draw.text((0, 0), _fitted(Path(result.name).name, width, _font(16)), fill=_INK, font=_font(16))
+    for index, (thumbnail, caption) in enumerate(zip(thumbnails, captions, strict=True)):
         x, y = (index % columns) * cell_width, _TITLE + (index // columns) * cell_height
-        row.paste(thumbnail, (x, y))
-        draw.text((x, y + _THUMB_HEIGHT + 1), _caption(result, index), fill=_GREY, font=_font(11))
+        row.paste(thumbnail, (x, y + (_THUMB_HEIGHT - thumbnail.height) // 2))
+        draw.text((x, y + _THUMB_HEIGHT + 1), caption, fill=_GREY, font=_font(11))
     _draw_bars(draw, result, strip_width + _MARGIN, _TITLE)
     return row
 
@@ -79,16 +84,30 @@ def _draw_bars(draw: ImageDraw.ImageDraw, result: Classification, left: int, top
     for place, (label, score) in enumerate(result.ranked()[:_NUM_BARS]):
         y = top + place * (_BAR_HEIGHT + 4)
         colour = _BEST_BAR if place == 0 else _BAR
-        draw.rectangle((left, y, left + max(2, round(score * _BARS_WIDTH)), y + _BAR_HEIGHT), fill=colour)
+        draw.rectangle((left, y, left + max(2, round(score * (_BARS_WIDTH - 1))), y + _BAR_HEIGHT), fill=colour)
         text_colour = _PAPER if place == 0 and score > 0.75 else _INK
-        draw.text((left + 6, y + 4), f"{score:6.1%}  {label}", fill=text_colour, font=_font(13))
+        text = _fitted(f"{score:6.1%}  {label}", _BARS_WIDTH - 12, _font(13))
+        draw.text((left + 6, y + 4), text, fill=text_colour, font=_font(13))
 
 
 def _thumbnail(frame: np.ndarray) -> Image.Image:
+    """The frame (H,W,3) at its ratio of sides, as large as fits `_MAX_THUMB_WIDTH` x `_THUMB_HEIGHT`."""
     image = Image.fromarray(frame)
-    width = max(24, min(4 * _THUMB_HEIGHT, round(image.width * _THUMB_HEIGHT / image.height)))
-    return image.resize((width, _THUMB_HEIGHT), Image.Resampling.BICUBIC)
+    scale = min(_MAX_THUMB_WIDTH / image.width, _THUMB_HEIGHT / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
+def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text in one line, shortened from its end if it is wider than `width` pixels."""
+    text = " ".join(text.encode(errors="replace").decode().split())  # file names may be no UTF-8
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+@functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from dataclasses import asdict, dataclass
@@ -70,9 +71,9 @@ class EvaluationResult:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Everything, ready for JSON, where an accuracy over no clip is null."""
         return {
-            "metrics": self.metrics(),
+            "metrics": {name: None if math.isnan(value) else value for name, value in self.metrics().items()},
             "class_names": list(self.class_names),
             "predictions": [asdict(prediction) for prediction in self.predictions],
         }
@@ -93,7 +94,7 @@ def evaluate_clips(
     """Classifies every clip once, whatever the number of processes, workers and clips per batch.
 
     Probabilities are averaged over the views of a clip (FACTS §2.13). Each process takes every num_processes-th clip
-    and gets the results of all. The model is left in the mode it was in.
+    and gets the results of all. Every module of the model is left in the mode it was in.
 
     Raises:
         ValueError: if there are no clips, or bank and clips have different numbers of classes.
@@ -104,12 +105,15 @@ def evaluate_clips(
         raise ValueError(f"the bank has {len(text_bank)} texts, the clips {len(dataset.clips.class_names)} classes.")
     indices = range(process_index, len(dataset), num_processes)
     loader = DataLoader(Subset(dataset, indices), batch_size=batch_size, num_workers=num_workers, collate_fn=list)
-    was_training = model.training
-    model.eval()
     own: list[tuple[int, Prediction]] = []
-    for samples in tqdm(loader, desc="Evaluating", disable=not show_progress):
-        own += _predict(model, samples, dataset, text_bank)
-    model.train(was_training)
+    modes = [(module, module.training) for module in model.modules()]  # frozen parts may be in another than the rest
+    model.eval()
+    try:
+        for samples in tqdm(loader, desc="Evaluating", disable=not show_progress):
+            own += _predict(model, samples, dataset, text_bank)
+    finally:
+        for module, was_training in modes:
+            module.training = was_training
     gathered = gather_object(own) if num_processes > 1 else own
     by_index = dict(gathered)
     return EvaluationResult(text_bank.names, tuple(by_index[index] for index in range(len(dataset))))
@@ -118,7 +122,7 @@ def evaluate_clips(
 def _predict(
     model: Any, samples: list[dict[str, Any]], dataset: EvalClips, text_bank: TextBank
 ) -> list[tuple[int, Prediction]]:
-    """(index, prediction) of each sample; views of all clips go through the model as one batch."""
+    """(index, prediction) of each sample; views of all clips of one length go through the model as one batch."""
     predictions = []
     decoded = [sample for sample in samples if "error" not in sample]
     for sample in samples:
@@ -127,11 +131,7 @@ def _predict(
             predictions.append((sample["index"], Prediction(clip_id, sample["labels"], error=sample["error"])))
     if not decoded:
         return predictions
-    device = next(model.parameters()).device
-    views = torch.cat([sample["pixel_values"] for sample in decoded]).to(device)  # (B*V, T, 3, S, S)
-    logits = model(pixel_values=views, text_bank=text_bank).logits_per_video.float().cpu()  # (B*V, N)
-    num_views = len(views) // len(decoded)
-    scores = logits.softmax(dim=-1).view(len(decoded), num_views, -1).mean(dim=1)  # (B, N)
+    scores = _mean_probabilities(model, [sample["pixel_values"] for sample in decoded], text_bank)  # (B, N)
     labels = torch.tensor([sample["labels"] for sample in decoded])
     top1, top5 = topk_hits(scores, labels, 1), topk_hits(scores, labels, 5)
     for row, sample in enumerate(decoded):
@@ -152,11 +152,21 @@ def _predict(
     return predictions
 
 
+def _mean_probabilities(model: Any, clips: list[torch.Tensor], text_bank: TextBank) -> torch.Tensor:
+    """(B, N) on the CPU, of B clips (V, T, 3, S, S); clips of different T, as sampling="all" gives, go one by one."""
+    if len({clip.shape[1] for clip in clips}) > 1:
+        return torch.cat([_mean_probabilities(model, [clip], text_bank) for clip in clips])
+    views = torch.cat(clips).to(next(model.parameters()).device)  # (B*V, T, 3, S, S)
+    logits = model(pixel_values=views, text_bank=text_bank).logits_per_video.float().cpu()  # (B*V, N)
+    return logits.softmax(dim=-1).view(len(clips), -1, logits.shape[-1]).mean(dim=1)
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes JSON; a half-written file never replaces a good one."""
     path = Path(path)
+    text = json.dumps(content, indent=2) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-    os.replace(file.name, path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        partial = Path(folder) / path.name
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)

@@ -38,22 +38,42 @@ def write_model_card(
     card = ModelCard.from_template(
         ModelCardData(library_name="transformers", pipeline_tag="video-classification", tags=["kinetext", "x-clip"]),
         template_path=str(_TEMPLATE),
-        title=folder.resolve().name,
-        repository=folder.resolve().name,
+        title=_one_line(folder.resolve().name),
+        repository=json.dumps(folder.resolve().name, ensure_ascii=False),
         version=__version__,
-        class_texts=list(class_texts),
+        num_classes=len(class_texts),
+        class_texts=", ".join(_code(text) for text in class_texts),
         example_texts=json.dumps(list(class_texts)[:_NUM_EXAMPLE_TEXTS], ensure_ascii=False),
-        settings=dict(settings),
+        settings={_cell(name): _cell(value) for name, value in settings.items()},
         metrics=result.metrics() if result is not None else None,
         num_parameters=f"{_num_parameters(folder):,}",
         **{
             key: processor[key]
-            for key in ("num_frames", "sampling", "short_side", "crop_size", "image_mean", "image_std", "template")
+            for key in ("num_frames", "sampling", "short_side", "crop_size", "image_mean", "image_std")
         },
+        template=_code(processor["template"]),
     )
     partial = folder / ".README.md.tmp"
     partial.write_text(str(card), encoding="utf-8")
     os.replace(partial, folder / "README.md")
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(str(value).split())
+
+
+def _code(value: Any) -> str:
+    """A value as Markdown code, in one line."""
+    text = _one_line(value)
+    fence = "`"
+    while fence in text:
+        fence += "`"
+    space = " " if "`" in text or not text else ""  # between a fence and a backtick, and to show an empty text
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _cell(value: Any) -> str:
+    return _code(value).replace("|", "\\|")  # a bare one would end the cell, even inside code
 
 
 def _num_parameters(folder: Path) -> int:

@@ -40,6 +40,7 @@ _ACCEPTED = (
     "a path, URL, bytes, file object, (T,H,W,3) uint8 array or tensor, (T,H,W,3) float one in [0,1], "
     "list of PIL images, undecoded `datasets` Video value, or a list of these"
 )
+_WANTED_DTYPES = "wanted uint8 in 0..255 or floats in [0,1]"
 
 
 class VideoTextProcessor(ProcessorMixin):
@@ -127,14 +128,14 @@ class VideoTextProcessor(ProcessorMixin):
             raise OSError(f"{pretrained_model_name_or_path} has no tokenizer files (tokenizer.json or vocabulary).")
         return processor
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> Any:
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> Any:
         """As in transformers, with this code beside the files.
 
         Raises:
             ValueError: if the processor has no tokenizer.
         """
         self._require_tokenizer()
-        return super().save_pretrained(save_directory, **kwargs)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     @property
     def tokenizer_fingerprint(self) -> str:
@@ -239,9 +240,9 @@ class VideoTextProcessor(ProcessorMixin):
         def choose(total_frames: int) -> list[int]:
             clips = sample_frames(
                 total_frames,
-                num_frames or self.num_frames,
-                sampling=sampling or self.sampling,
-                stride=stride or self.stride,
+                self.num_frames if num_frames is None else num_frames,
+                sampling=self.sampling if sampling is None else sampling,
+                stride=self.stride if stride is None else stride,
                 num_clips=num_clips,
                 generator=generator,
             )
@@ -343,11 +344,11 @@ def _is_image(value: Any) -> bool:
 def _as_batch(videos: Any) -> list[Any]:
     """A list of single videos, whatever was passed; a list of images or of (H,W,3) arrays is one video."""
     if _is_array(videos) and videos.ndim == 5:
-        return list(videos)
+        videos = list(videos)
     if not isinstance(videos, (list, tuple)):
         return [videos]
     if not videos:
-        raise ValueError("videos is an empty list; pass at least one video.")
+        raise ValueError("videos is empty; pass at least one video.")
     if all(_is_image(item) or (_is_array(item) and item.ndim == 3) for item in videos):
         return [videos]
     return list(videos)
@@ -386,7 +387,7 @@ def _stack_images(images: Sequence[Any]) -> np.ndarray | torch.Tensor:
     """A list of PIL images or (H,W,3) arrays as one (T,H,W,3)."""
     if not images:
         raise ValueError("a video is an empty list of frames; pass at least one frame.")
-    arrays = [np.asarray(image.convert("RGB")) if _is_image(image) else image for image in images]
+    arrays = [np.array(image.convert("RGB")) if _is_image(image) else image for image in images]
     for index, array in enumerate(arrays):
         if not _is_array(array):
             raise TypeError(f"frame {index} of a list is a {type(array).__name__}; a frame is a PIL image or an array.")
@@ -395,12 +396,22 @@ def _stack_images(images: Sequence[Any]) -> np.ndarray | torch.Tensor:
                 f"frame {index} has shape {tuple(array.shape)}, frame 0 has {tuple(arrays[0].shape)}; "
                 "all frames of a video need one size."
             )
-    return torch.stack([torch.as_tensor(array) for array in arrays])
+    return torch.stack([_as_tensor(array) for array in arrays])
+
+
+def _as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """A tensor on the CPU of any tensor or array, also of reversed (`frame[..., ::-1]`) and read-only ones."""
+    if isinstance(array, torch.Tensor):
+        return array.detach().cpu()
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"a video array has dtype {array.dtype}; {_WANTED_DTYPES}.")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(native if min(native.strides) >= 0 and native.flags.writeable else native.copy())
 
 
 def _as_uint8_frames(video: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Frames as uint8 (T,H,W,3), from uint8 or from floats in [0,1] (rounded to 1/255)."""
-    frames = torch.as_tensor(video)
+    frames = _as_tensor(video)
     shape = tuple(frames.shape)
     if frames.ndim != 4 or shape[-1] != 3 or 0 in shape:
         hint = " It looks like (T,3,H,W): permute it to (T,H,W,3)." if len(shape) == 4 and shape[1] == 3 else ""
@@ -408,7 +419,7 @@ def _as_uint8_frames(video: np.ndarray | torch.Tensor) -> torch.Tensor:
     if frames.dtype == torch.uint8:
         return frames
     if not frames.is_floating_point():
-        raise ValueError(f"a video array has dtype {frames.dtype}; wanted uint8 in 0..255 or floats in [0,1].")
+        raise ValueError(f"a video array has dtype {frames.dtype}; {_WANTED_DTYPES}.")
     low, high = float(frames.min()), float(frames.max())
     if not (low >= 0.0 and high <= 1.0):
         raise ValueError(

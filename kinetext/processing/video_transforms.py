@@ -33,20 +33,21 @@ def resize_short_side(frames: torch.Tensor, size: int, interpolation: str = "bil
     """Frames (T,3,H,W) with the shorter side brought to `size` pixels, ratio kept (the longer one rounded)."""
     height, width = frames.shape[-2:]
     short = min(height, width)
-    return resize(frames, *(max(size, round(side * size / short)) for side in (height, width)), interpolation)
+    new_height, new_width = (max(size, round(side * size / short)) for side in (height, width))
+    return resize(frames, new_height, new_width, interpolation)
 
 
 def centre_crop(frames: torch.Tensor, size: int) -> torch.Tensor:
     """The middle (T,3,S,S) of frames at least that large."""
-    return _crop_at(frames, size, size, 0.5, 0.5)
+    return _crop_at(frames, size, 0.5, 0.5)
 
 
 def three_crops(frames: torch.Tensor, size: int) -> list[torch.Tensor]:
     """Three (T,3,S,S) along the longer side: left, middle, right, or top, middle, bottom."""
     height, width = frames.shape[-2:]
     if width >= height:
-        return [_crop_at(frames, size, size, 0.5, place) for place in (0.0, 0.5, 1.0)]
-    return [_crop_at(frames, size, size, place, 0.5) for place in (0.0, 0.5, 1.0)]
+        return [_crop_at(frames, size, 0.5, place) for place in (0.0, 0.5, 1.0)]
+    return [_crop_at(frames, size, place, 0.5) for place in (0.0, 0.5, 1.0)]
 
 
 def multi_scale_crop(
@@ -55,15 +56,17 @@ def multi_scale_crop(
     """MultiScaleCrop of X-CLIP (FACTS §2.8): one crop per clip, resized to (T,3,S,S) without keeping the ratio.
 
     Sides are drawn from `MULTI_SCALES` of the shorter side, width and height at most one step apart; a side within 3
-    pixels of S becomes S; the place is one of the four corners or the centre.
+    pixels of S becomes S; the place is one of the four corners or the centre, in whole steps of a quarter of the room,
+    so that the far corners stay up to 3 pixels short of the border.
     """
     height, width = frames.shape[-2:]
     sides = [int(min(height, width) * scale) for scale in MULTI_SCALES]
     sides = [size if abs(side - size) <= _SNAP_PIXELS and size <= min(height, width) else side for side in sides]
     pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
-    crop_height, crop_width = pairs[_draw(len(pairs), generator)]
-    top, left = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))[_draw(5, generator)]
-    return resize(_crop_at(frames, max(1, crop_height), max(1, crop_width), top, left), size, size, interpolation)
+    crop_height, crop_width = (max(1, side) for side in pairs[_draw(len(pairs), generator)])
+    row, column = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))[_draw(5, generator)]
+    top, left = (height - crop_height) // 4 * row, (width - crop_width) // 4 * column
+    return resize(frames[..., top : top + crop_height, left : left + crop_width], size, size, interpolation)
 
 
 def random_flip(frames: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
@@ -80,11 +83,11 @@ def normalise(frames: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     return torch.addcmul(shift, frames.to(torch.float32), scale)
 
 
-def _crop_at(frames: torch.Tensor, height: int, width: int, top: float, left: float) -> torch.Tensor:
-    """A (height, width) window; `top` and `left` say where between the first (0) and the last (1) possible place."""
-    y = int((frames.shape[-2] - height) * top)
-    x = int((frames.shape[-1] - width) * left)
-    return frames[..., y : y + height, x : x + width]
+def _crop_at(frames: torch.Tensor, size: int, top: float, left: float) -> torch.Tensor:
+    """An (S,S) window; `top` and `left` say where between the first (0) and the last (1) possible place."""
+    y = int((frames.shape[-2] - size) * top)
+    x = int((frames.shape[-1] - size) * left)
+    return frames[..., y : y + size, x : x + size]
 
 
 def _draw(count: int, generator: torch.Generator) -> int:

@@ -33,6 +33,7 @@ class ModelArguments:
     )
     num_frames: int = field(default=8, metadata={"help": "Frames per clip."})
     sampling: str = field(default="segments", metadata={"help": "segments, uniform or dense."})
+    stride: int = field(default=1, metadata={"help": "Distance of neighbouring frames in dense sampling."})
     template: str = field(default="{}", metadata={"help": "What class names are put into, at {}."})
     short_side: int | None = field(
         default=None, metadata={"help": "Pixels of the shorter side before cropping; 256/224 of the crop by default."}
@@ -142,7 +143,8 @@ def parse_recipe(arguments: list[str], *, model: str | None = None) -> Recipe:
         FileNotFoundError: if the YAML file does not exist.
         SystemExit: for an unknown option or a value of a wrong type, as argparse does.
     """
-    parser = HfArgumentParser((ModelArguments, DataArguments, VideoTextTrainingArguments))
+    parts: Any = (ModelArguments, DataArguments, VideoTextTrainingArguments)
+    parser = HfArgumentParser(parts)
     parser.prog = "train"
     if arguments and not arguments[0].startswith("-"):
         _set_defaults(parser, Path(arguments[0]))

@@ -11,8 +11,8 @@ from torch import nn
 def freeze_text(model: nn.Module) -> None:
     """Freezes text tower, text projection and logit scale, as X-CLIP does for fixed class texts (FACTS §2.10)."""
     for module in (model.text_model, model.text_projection):
-        module.requires_grad_(False)  # type: ignore[operator]
-    model.logit_scale.requires_grad_(False)  # type: ignore[operator]
+        module.requires_grad_(False)
+    model.logit_scale.requires_grad_(False)
 
 
 def parameter_groups(

@@ -11,6 +11,7 @@ from transformers import AutoConfig, set_seed
 from ..data.annotations import ClipList, read_clips
 from ..data.datasets import Augmentation, EvalClips, TrainClips
 from ..data.small_tokenizer import small_tokenizer
+from ..evaluation.class_texts import encode_class_texts
 from ..evaluation.classify import load_model
 from ..evaluation.evaluator import EvaluationResult, evaluate_clips, write_json
 from ..hub_cards.model_card import write_model_card
@@ -82,15 +83,16 @@ def evaluate_model(recipe: Recipe, *, views: str = "1x1") -> EvaluationResult:
     clips = train_clips if eval_clips is None else eval_clips
     model, processor = load_model(str(recipe.model.model))
     texts = recipe.data.texts_of(clips.class_names)
+    model.to(recipe.training.device)
     result = evaluate_clips(
-        model.to(recipe.training.device),
+        model,
         EvalClips(clips, processor, num_clips=num_clips, num_crops=num_crops, decoder=recipe.data.decoder),
-        model.encode_texts(**processor(text=texts).to(recipe.training.device), names=texts),
+        encode_class_texts(model, processor, texts),
         batch_size=recipe.training.per_device_eval_batch_size,
         num_workers=recipe.training.dataloader_num_workers,
     )
     settings = {**as_settings(recipe), "views": views}
-    write_json(Path(recipe.training.output_dir) / "results.json", {"settings": settings, **result.as_dict()})
+    write_json(_output_folder(recipe) / "results.json", {"settings": settings, **result.as_dict()})
     return result
 
 
@@ -111,7 +113,11 @@ def build_model(arguments: ModelArguments, texts: list[str]) -> tuple[XCLIPModel
 
     Models with random weights get a tokenizer learnt from the class texts, as none can be assumed.
     """
-    overrides: dict[str, Any] = {"sampling": arguments.sampling, "template": arguments.template}
+    overrides: dict[str, Any] = {
+        "sampling": arguments.sampling,
+        "stride": arguments.stride,
+        "template": arguments.template,
+    }
     if arguments.model is not None:
         processor = VideoTextProcessor.from_pretrained(arguments.model)
         model_type = AutoConfig.from_pretrained(arguments.model).model_type
@@ -127,7 +133,8 @@ def build_model(arguments: ModelArguments, texts: list[str]) -> tuple[XCLIPModel
         tokenizer = small_tokenizer(texts)
         config = _random_config(arguments, len(tokenizer))
         model = XCLIPModel(config)
-        overrides["crop_size"] = config.vision_config.image_size
+        vision: Any = config.vision_config
+        overrides["crop_size"] = vision.image_size
     processor = VideoTextProcessor(
         tokenizer, num_frames=arguments.num_frames, short_side=arguments.short_side, **overrides
     )
@@ -143,8 +150,12 @@ def _random_config(arguments: ModelArguments, vocab_size: int) -> XCLIPConfig:
     return XCLIPConfig(text_config=text, vision_config=vision, **fields)
 
 
+def _output_folder(recipe: Recipe) -> Path:
+    return Path(str(recipe.training.output_dir))  # never None: the arguments check it
+
+
 def _write_results(recipe: Recipe, texts: list[str], result: EvaluationResult | None) -> None:
-    folder = Path(recipe.training.output_dir)
+    folder = _output_folder(recipe)
     settings = as_settings(recipe)
     if result is not None:
         write_json(folder / "results.json", {"settings": settings, **result.as_dict()})

@@ -11,7 +11,9 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.datasets import EpochSampler, EvalClips, TrainClips, collate_train
+from ..evaluation.class_texts import encode_class_texts
 from ..evaluation.evaluator import EvaluationResult, evaluate_clips
+from ..modeling.modeling_video_text import TextBank
 from ..processing.processing_video_text import VideoTextProcessor
 from .arguments import VideoTextTrainingArguments
 from .optimisation import freeze_text, parameter_groups
@@ -51,6 +53,7 @@ class VideoTextTrainer(Trainer):
     ) -> None:
         _check_world_size(args)
         self.class_texts = list(class_texts)
+        self.processor = processing_class
         self.train_text = train_text
         if not train_text:
             freeze_text(model)
@@ -71,13 +74,15 @@ class VideoTextTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW over the groups of [`parameter_groups`]; Trainer adds schedule and scaling."""
         if self.optimizer is None:
+            model = self.model if model is None else model
+            args: Any = self.args  # a VideoTextTrainingArguments; the base class knows its own only
             groups = parameter_groups(
-                self.model if model is None else model,
-                learning_rate=self.args.learning_rate,
-                new_module_lr_factor=self.args.new_module_lr_factor,
-                weight_decay=self.args.weight_decay,
+                model,
+                learning_rate=args.learning_rate,
+                new_module_lr_factor=args.new_module_lr_factor,
+                weight_decay=args.weight_decay,
             )
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(args, model)
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
@@ -90,7 +95,7 @@ class VideoTextTrainer(Trainer):
 
     def evaluate(
         self,
-        eval_dataset: EvalClips | None = None,
+        eval_dataset: Any = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
@@ -103,15 +108,13 @@ class VideoTextTrainer(Trainer):
 
     def evaluation_result(self, eval_dataset: EvalClips | None = None) -> EvaluationResult:
         """Evaluates and keeps the predictions of every clip."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("there are no clips to evaluate; pass eval_dataset.")
-        model = self.accelerator.unwrap_model(self.model)
-        text_bank = model.encode_texts(**self._tokens(), names=self.class_texts)
         return evaluate_clips(
-            model,
+            self.accelerator.unwrap_model(self.model),
             dataset,
-            text_bank,
+            self._text_bank(),
             batch_size=self.args.per_device_eval_batch_size,
             num_workers=self.args.dataloader_num_workers,
             process_index=self.args.process_index,
@@ -126,20 +129,13 @@ class VideoTextTrainer(Trainer):
         """The class texts as model inputs: tokens while the text tower learns, else a bank made once."""
         if self._text_inputs is None:
             if self.train_text:
-                self._text_inputs = self._tokens()
+                self._text_inputs = dict(self.processor(text=self.class_texts).to(self.args.device))
             else:
-                model = self.accelerator.unwrap_model(self.model)
-                bank = model.encode_texts(
-                    **self._tokens(),
-                    names=self.class_texts,
-                    tokenizer_fingerprint=self.processing_class.tokenizer_fingerprint,
-                )
-                self._text_inputs = {"text_bank": bank}
+                self._text_inputs = {"text_bank": self._text_bank()}
         return self._text_inputs
 
-    def _tokens(self) -> dict[str, torch.Tensor]:
-        tokens = self.processing_class(text=self.class_texts)
-        return {name: value.to(self.args.device) for name, value in tokens.items()}
+    def _text_bank(self) -> TextBank:
+        return encode_class_texts(self.accelerator.unwrap_model(self.model), self.processor, self.class_texts)
 
 
 class _SetSamplerEpoch(TrainerCallback):

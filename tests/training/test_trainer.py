@@ -1,4 +1,4 @@
-"""The trainer on real clips: what it sees, what it learns, and that processes, workers and accumulation change nothing."""
+"""The trainer on real clips: it learns, and processes, workers, accumulation and interruptions change nothing."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from kinetext.data.annotations import ClipList, read_clips, text_of_class
 from kinetext.data.datasets import Augmentation, EvalClips, TrainClips
 from kinetext.data.motion_shapes import SEEN_CLASSES, write_motion_shapes
 from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext.training.trainer import _check_world_size
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES = ("growing", "moving_left", "shrinking")
@@ -116,11 +117,13 @@ def test_evaluation_counts_every_clip_once(clips_root, processor, tmp_path) -> N
     assert metrics["eval_top1"] == metrics["eval_top1_count"] / 9
 
 
-def test_processes_that_do_not_know_each_other_are_refused(clips_root, processor, tmp_path, monkeypatch) -> None:
+def test_processes_that_do_not_know_each_other_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = VideoTextTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert args.world_size == 1  # fixed here, before the launcher's variable appears
     monkeypatch.setenv("WORLD_SIZE", "2")
 
     with pytest.raises(RuntimeError, match="the launcher started 2 processes but torch sees 1"):
-        make_trainer(clips_root, processor, tmp_path)
+        _check_world_size(args)
 
 
 TINY_RECIPE = """

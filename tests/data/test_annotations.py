@@ -1,0 +1,274 @@
+"""Lists of clips from folders, CSV files and datasets: what is read, in which order, and what is refused."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rendered_clips import render_clip
+
+from kinetext import VideoTextProcessor
+from kinetext.data.annotations import (
+    Clip,
+    ClipList,
+    clips_from_csv,
+    clips_from_dataset,
+    clips_from_folder,
+    read_clips,
+    text_of_class,
+)
+from kinetext.data.datasets import EvalClips, video_of
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def write_csv(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def ids_and_labels(clips: ClipList) -> list[tuple[str, int]]:
+    return [(clip.clip_id, clip.label) for clip in clips.clips]
+
+
+# -------------------------------------------------------------------------------------------------------- folders
+
+
+def test_folders_are_classes_and_the_order_is_that_of_the_names(tmp_path: Path) -> None:
+    touch(tmp_path, "wave/b.mp4", "wave/a.AVI", "jump/10.webm", "jump/9.gif", "jump/ä ö.mov")
+    clips = clips_from_folder(tmp_path)
+    assert clips.class_names == ("jump", "wave")
+    assert ids_and_labels(clips) == [
+        ("jump/10.webm", 0),
+        ("jump/9.gif", 0),
+        ("jump/ä ö.mov", 0),
+        ("wave/a.AVI", 1),
+        ("wave/b.mp4", 1),
+    ]
+    assert [clip.source for clip in clips.clips] == [str(tmp_path / clip.clip_id) for clip in clips.clips]
+    assert len(clips) == 5
+
+
+def test_what_is_no_clip_is_left_aside(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.mp4", "a/notes.txt", "a/._x.mp4", ".cache/y.mp4", "z.mp4", "a/deep/z.mp4", "a/mp4")
+    (tmp_path / "a/folder.mp4").mkdir()
+    clips = clips_from_folder(tmp_path)
+    assert (ids_and_labels(clips), clips.class_names) == ([("a/x.mp4", 0)], ("a",))
+
+
+def test_given_class_names_fix_the_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "wave/a.mp4", "jump/b.mp4")
+    clips = clips_from_folder(tmp_path, class_names=["wave", "run", "jump"])
+    assert ids_and_labels(clips) == [("jump/b.mp4", 2), ("wave/a.mp4", 0)]
+    assert clips.class_names == ("wave", "run", "jump")
+
+
+def test_a_class_outside_the_list_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "wave/a.mp4", "jump/b.mp4")
+    message = "jump/b.mp4 has the class 'jump', which is none of the 2 classes ('wave', 'run')."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        clips_from_folder(tmp_path, class_names=["wave", "run"])
+
+
+def test_a_folder_without_clips_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "x.mp4")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))} holds no video in the layout <class>/<clip>"):
+        clips_from_folder(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------------ CSV
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "path,label\nb.mp4,wave\na b.mp4,jump\n",
+        "path,label\nb.mp4,wave\na b.mp4,jump",  # no newline at the end
+        b"\xef\xbb\xbfpath,label\r\nb.mp4,wave\r\na b.mp4,jump\r\n",
+        "path , label \n b.mp4 , wave \n\n a b.mp4 , jump \n , \n\n",
+        'label,split,path\nwave,1,"b.mp4"\njump,,"a b.mp4"\n',
+    ],
+    ids=["plain", "no last newline", "BOM and CRLF", "spaces and empty lines", "quotes and other columns"],
+)
+def test_csv_files_of_every_make_are_read_alike(tmp_path: Path, content: str | bytes) -> None:
+    clips = clips_from_csv(write_csv(tmp_path / "list.csv", content), data_root=tmp_path / "videos")
+    assert clips.clips == (  # in the order of the file
+        Clip("b.mp4", str(tmp_path / "videos/b.mp4"), 1),
+        Clip("a b.mp4", str(tmp_path / "videos/a b.mp4"), 0),
+    )
+    assert clips.class_names == ("jump", "wave")
+
+
+def test_absolute_paths_in_a_csv_stay_as_they_are(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\n/videos/a.mp4,x\n")
+    assert clips_from_csv(path, data_root=tmp_path).clips[0].source == "/videos/a.mp4"
+
+
+def test_numbers_in_a_csv_are_indices_into_given_class_names(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\na,1\nb,0\nc,jump\n")
+    clips = clips_from_csv(path, data_root="", class_names=["wave", "jump"])
+    assert [clip.label for clip in clips.clips] == [1, 0, 1]
+
+
+def test_a_class_that_is_called_like_a_number_is_meant_by_its_name(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\na,1\nb,0\nc,2\n")
+    assert [c.label for c in clips_from_csv(path, data_root="", class_names=["1", "0", "x"]).clips] == [0, 1, 2]
+    unnamed = clips_from_csv(path, data_root="")
+    assert (unnamed.class_names, [clip.label for clip in unnamed.clips]) == (("0", "1", "2"), [1, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "{path} starts with []; its first line must name the columns path,label."),
+        ("a.mp4,wave\n", "{path} starts with ['a.mp4', 'wave']; its first line must name the columns path,label."),
+        ("path;label\na;b\n", "{path} starts with ['path;label']; its first line must name the columns path,label."),
+        ("path,label\n", "{path} lists no clip."),
+        (
+            "path,label\na,x\n\nb, \n",
+            "{path}, line 4: path or label is empty: {{'path': 'b', 'label': ''}}.",
+        ),
+        (
+            "path,label\n,x\n",
+            "{path}, line 2: path or label is empty: {{'path': '', 'label': 'x'}}.",
+        ),
+        (
+            "path,label\na\n",
+            "{path}, line 2: 1 cells for the 2 columns ['path', 'label']: ['a']. "
+            "Put a cell that holds a comma in double quotes.",
+        ),
+        (
+            "path,label\nrun, then jump.mp4,x\n",
+            "{path}, line 2: 3 cells for the 2 columns ['path', 'label']: ['run', 'then jump.mp4', 'x']. "
+            "Put a cell that holds a comma in double quotes.",
+        ),
+        ("path,label\na,x\nb,x\na,y\n", "the clip 'a' is listed twice; list every clip once."),
+    ],
+)
+def test_a_csv_that_does_not_fit_is_an_error(tmp_path: Path, content: str, message: str) -> None:
+    path = write_csv(tmp_path / "list.csv", content)
+    with pytest.raises(ValueError, match=f"^{re.escape(message.format(path=path))}$"):
+        clips_from_csv(path, data_root=tmp_path)
+
+
+@pytest.mark.parametrize("label", ["3", "-1", "²", "wave jump"])
+def test_a_label_that_is_neither_class_nor_index_is_an_error(tmp_path: Path, label: str) -> None:
+    path = write_csv(tmp_path / "list.csv", f"path,label\na,{label}\n")
+    message = f"a has the class {label!r}, which is none of the 3 classes ('run', 'wave', 'jump')."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        clips_from_csv(path, data_root="", class_names=["run", "wave", "jump"])
+
+
+# ------------------------------------------------------------------------------------------------------- datasets
+
+
+def make_dataset(videos: list[Any], labels: list[Any], label_feature: Any = None, *, decode: bool = True) -> Any:
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_dict({"video": videos, "label": labels})
+    dataset = dataset.cast_column("video", datasets.Video(decode=decode))
+    return dataset if label_feature is None else dataset.cast_column("label", label_feature)
+
+
+def test_datasets_give_clips_that_are_read_when_they_are_needed(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    path = render_clip(tmp_path / "a.mp4", 6)
+    dataset = make_dataset([str(path), str(path)], [1, 0], datasets.ClassLabel(names=["wave", "jump"]))
+    clips = clips_from_dataset(dataset)
+    assert ids_and_labels(clips) == [("00000000", 1), ("00000001", 0)]
+    assert clips.class_names == ("wave", "jump")
+    value = video_of(clips.clips[0])
+    assert value["path"] == str(path)
+    processor = VideoTextProcessor(num_frames=2, crop_size=16)
+    by_dataset, by_path = EvalClips(clips, processor)[1], EvalClips(clips_of(path), processor)[0]
+    assert by_dataset["pixel_values"].equal(by_path["pixel_values"])
+
+
+def clips_of(*paths: Path) -> ClipList:
+    return ClipList(tuple(Clip(path.name, str(path), 0) for path in paths), ("a",))
+
+
+def test_datasets_with_class_names_or_plain_numbers_as_labels() -> None:
+    by_name = clips_from_dataset(make_dataset(["a.mp4", "b.mp4"], ["wave", "jump"], decode=False))
+    assert (by_name.class_names, [clip.label for clip in by_name.clips]) == (("jump", "wave"), [1, 0])
+    numbered = make_dataset(["a.mp4", "b.mp4"], [2, 0])
+    by_number = clips_from_dataset(numbered, class_names=["run", "wave", "jump"])
+    assert (by_number.class_names, [clip.label for clip in by_number.clips]) == (("run", "wave", "jump"), [2, 0])
+
+
+def test_class_names_given_beside_a_class_label_are_matched_by_name() -> None:
+    datasets = pytest.importorskip("datasets")
+    dataset = make_dataset(["a.mp4", "b.mp4"], [1, 0], datasets.ClassLabel(names=["wave", "jump"]))
+    clips = clips_from_dataset(dataset, class_names=["jump", "run", "wave"])
+    assert [clip.label for clip in clips.clips] == [0, 2]
+
+
+def test_columns_can_be_named_and_missing_ones_are_errors() -> None:
+    dataset = make_dataset(["a.mp4"], ["x"]).rename_columns({"video": "clip", "label": "action"})
+    assert len(clips_from_dataset(dataset, video_column="clip", label_column="action")) == 1
+    with pytest.raises(ValueError, match=re.escape("the dataset has the columns ['clip', 'action'], none is 'video'.")):
+        clips_from_dataset(dataset)
+    with pytest.raises(ValueError, match=re.escape("the dataset has the columns ['clip', 'action'], none is 'label'.")):
+        clips_from_dataset(dataset, video_column="clip")
+
+
+# ------------------------------------------------------------------------------------------ read_clips and splits
+
+
+def test_read_clips_recognises_what_it_is_given(tmp_path: Path) -> None:
+    touch(tmp_path, "folder/wave/a.mp4")
+    write_csv(tmp_path / "list.csv", "path,label\nfolder/wave/a.mp4,wave\n")
+    make_dataset([str(tmp_path / "folder/wave/a.mp4")], ["wave"]).save_to_disk(tmp_path / "saved")
+    by_folder = read_clips("folder", data_root=tmp_path)
+    by_csv = read_clips("list.csv", data_root=tmp_path)
+    by_dataset = read_clips("saved", data_root=tmp_path)
+    assert {clips.class_names for clips in (by_folder, by_csv, by_dataset)} == {("wave",)}
+    assert by_folder.clips[0].source == by_csv.clips[0].source == video_of(by_dataset.clips[0])["path"]
+    assert read_clips(tmp_path / "folder") == by_folder
+
+
+def test_read_clips_names_the_path_that_does_not_exist(tmp_path: Path) -> None:
+    message = f"no clips at {tmp_path / 'none'}; give a folder of <class>/<clip>, or a CSV file with path,label."
+    with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
+        read_clips("none", data_root=tmp_path)
+
+
+NAMED = ClipList(
+    tuple(Clip(f"{c}/{who}_{c}.avi", "", label) for label, c in enumerate(("jump", "wave")) for who in ("eli", "ira")),
+    ("jump", "wave"),
+)
+
+
+def test_split_by_name_keeps_order_and_classes() -> None:
+    rest, held_out = NAMED.split_by_name(["eli_*"])
+    assert [clip.clip_id for clip in rest.clips] == ["jump/ira_jump.avi", "wave/ira_wave.avi"]
+    assert [clip.clip_id for clip in held_out.clips] == ["jump/eli_jump.avi", "wave/eli_wave.avi"]
+    assert rest.class_names == held_out.class_names == NAMED.class_names
+    rest, held_out = NAMED.split_by_name(["ira_wave.avi", "eli_w*"])
+    assert [clip.clip_id for clip in held_out.clips] == ["wave/eli_wave.avi", "wave/ira_wave.avi"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (["eli_*", "moshe_*"], "hold-out pattern 'moshe_*' matches no file, e.g. not 'jump/eli_jump.avi'."),
+        (["eli_*", "ira_*"], "hold-out patterns ['eli_*', 'ira_*'] match every clip; nothing is left to train on."),
+    ],
+)
+def test_splits_that_leave_a_side_empty_are_errors(patterns: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        NAMED.split_by_name(patterns)
+
+
+def test_a_clip_list_holds_every_clip_once() -> None:
+    with pytest.raises(ValueError, match=re.escape("the clip 'a' is listed twice; list every clip once.")):
+        ClipList((Clip("a", "x", 0), Clip("a", "y", 0)), ("c",))
+
+
+def test_text_of_class_reads_as_words() -> None:
+    names = {"clean_and_jerk": "clean and jerk", "push-up": "push up", "_wave_": "wave", "Tai Chi": "Tai Chi"}
+    assert {name: text_of_class(name) for name in names} == names
