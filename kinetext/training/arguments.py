@@ -92,6 +92,10 @@ class VideoTextTrainingArguments(TrainingArguments):
     """transformers' arguments with X-CLIP's defaults (FACTS §2.10-2.12) and what video needs (PLATFORM §9.2)."""
 
     learning_rate: float = field(default=8e-6, metadata={"help": "Base rate, of what CLIP brings."})
+    total_train_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Clips per step over all processes, which sets per_device_train_batch_size: same run on 1 or N."},
+    )
     new_module_lr_factor: float = field(default=10.0, metadata={"help": "Rate of new modules, times the base rate."})
     weight_decay: float = field(default=0.001, metadata={"help": "Not of 1-D tensors, biases and position embeddings."})
     adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW."})
@@ -108,6 +112,9 @@ class VideoTextTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
     # The order of the union is transformers' own: its argument parser reads the first members only.
     report_to: None | str | list[str] = field(default="tensorboard", metadata={"help": "Trackers."})  # noqa: RUF036
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Not needed: what is not trained is frozen."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay False: it would drop the videos."})
 
     def __post_init__(self) -> None:
@@ -120,6 +127,17 @@ class VideoTextTrainingArguments(TrainingArguments):
         if self.hub_token:
             raise ValueError("hub_token would be written into training_args.bin; log in with `hf auth login` instead.")
         super().__post_init__()
+        if self.total_train_batch_size is not None:
+            self.per_device_train_batch_size = self._clips_per_device(self.total_train_batch_size)
+
+    def _clips_per_device(self, total: int) -> int:
+        parts = self.world_size * max(1, self.n_gpu) * self.gradient_accumulation_steps
+        if total < 1 or total % parts:
+            raise ValueError(
+                f"total_train_batch_size={total} is not divisible by {parts} (processes x accumulation steps); "
+                "choose a multiple, or set per_device_train_batch_size instead."
+            )
+        return total // parts
 
 
 @dataclass(frozen=True)
