@@ -30,7 +30,9 @@ def small_tokenizer(texts: Iterable[str], *, max_tokens: int = 1024) -> CLIPToke
     fewest = 2 * len(alphabet) + 2
     if max_tokens < fewest:
         raise ValueError(f"max_tokens={max_tokens} is too small; bytes and special tokens alone are {fewest}.")
-    learnt = CLIPTokenizer().train_new_from_iterator(list(texts), vocab_size=max_tokens - len(alphabet))
+    learnt = CLIPTokenizer().train_new_from_iterator(
+        list(texts), vocab_size=max_tokens - len(alphabet), show_progress=False
+    )
     merges: Any = [tuple(merge) for merge in json.loads(learnt.backend_tokenizer.to_str())["model"]["merges"]]
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *(first + second for first, second in merges)]
     tokens = [*dict.fromkeys(tokens), _BOS, _EOS]

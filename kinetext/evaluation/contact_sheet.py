@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .classify import Classification
 
-_THUMB_HEIGHT = 112  # pixels, as all of these
+_MAX_THUMB_HEIGHT = 112  # pixels, as all of these
 _MAX_THUMB_WIDTH = 300
 _STRIP_WIDTH = 1200  # frames of one line together
 _GAP = 6
@@ -57,9 +57,9 @@ def _draw_row(result: Classification) -> Image.Image:
     thumbnails = [_thumbnail(frame.numpy()) for frame in result.frames.frames]
     captions = [_caption(result, index) for index in range(len(thumbnails))]
     cell_width = math.ceil(max(thumbnails[0].width, *(_font(11).getlength(text) for text in captions))) + _GAP
-    cell_height = _THUMB_HEIGHT + _CAPTION + _GAP
-    columns = max(1, min(len(thumbnails), _STRIP_WIDTH // cell_width))
-    lines = math.ceil(len(thumbnails) / columns)
+    cell_height = thumbnails[0].height + _CAPTION + _GAP
+    lines = math.ceil(len(thumbnails) / max(1, _STRIP_WIDTH // cell_width))
+    columns = math.ceil(len(thumbnails) / lines)  # 8 frames are 4 + 4 rather than 7 + 1
     strip_width = columns * cell_width
     width = strip_width + _MARGIN + _BARS_WIDTH
     height = _TITLE + max(lines * cell_height, _NUM_BARS * (_BAR_HEIGHT + 4))
@@ -68,8 +68,8 @@ def _draw_row(result: Classification) -> Image.Image:
     draw.text((0, 0), _fitted(Path(result.name).name, width, _font(16)), fill=_INK, font=_font(16))
     for index, (thumbnail, caption) in enumerate(zip(thumbnails, captions, strict=True)):
         x, y = (index % columns) * cell_width, _TITLE + (index // columns) * cell_height
-        row.paste(thumbnail, (x, y + (_THUMB_HEIGHT - thumbnail.height) // 2))
-        draw.text((x, y + _THUMB_HEIGHT + 1), caption, fill=_GREY, font=_font(11))
+        row.paste(thumbnail, (x, y))
+        draw.text((x, y + thumbnail.height + 1), caption, fill=_GREY, font=_font(11))
     _draw_bars(draw, result, strip_width + _MARGIN, _TITLE)
     return row
 
@@ -91,9 +91,9 @@ def _draw_bars(draw: ImageDraw.ImageDraw, result: Classification, left: int, top
 
 
 def _thumbnail(frame: np.ndarray) -> Image.Image:
-    """The frame (H,W,3) at its ratio of sides, as large as fits `_MAX_THUMB_WIDTH` x `_THUMB_HEIGHT`."""
+    """The frame (H,W,3) at its ratio of sides, as large as fits `_MAX_THUMB_WIDTH` x `_MAX_THUMB_HEIGHT`."""
     image = Image.fromarray(frame)
-    scale = min(_MAX_THUMB_WIDTH / image.width, _THUMB_HEIGHT / image.height)
+    scale = min(_MAX_THUMB_WIDTH / image.width, _MAX_THUMB_HEIGHT / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.BICUBIC)
 

@@ -94,7 +94,7 @@ class VideoTextTrainingArguments(TrainingArguments):
     learning_rate: float = field(default=8e-6, metadata={"help": "Base rate, of what CLIP brings."})
     total_train_batch_size: int | None = field(
         default=None,
-        metadata={"help": "Clips per step over all processes, which sets per_device_train_batch_size: same run on 1 or N."},
+        metadata={"help": "Clips per step over all processes; sets per_device_train_batch_size."},
     )
     new_module_lr_factor: float = field(default=10.0, metadata={"help": "Rate of new modules, times the base rate."})
     weight_decay: float = field(default=0.001, metadata={"help": "Not of 1-D tensors, biases and position embeddings."})

@@ -227,7 +227,8 @@ def test_read_clips_recognises_what_it_is_given(tmp_path: Path) -> None:
     by_csv = read_clips("list.csv", data_root=tmp_path)
     by_dataset = read_clips("saved", data_root=tmp_path)
     assert {clips.class_names for clips in (by_folder, by_csv, by_dataset)} == {("wave",)}
-    assert by_folder.clips[0].source == by_csv.clips[0].source == video_of(by_dataset.clips[0])["path"]
+    assert by_folder.clips[0].source == by_csv.clips[0].source == str(tmp_path / "folder/wave/a.mp4")
+    assert video_of(by_dataset.clips[0]) == {"bytes": b"", "path": "a.mp4"}  # save_to_disk takes the files in
     assert read_clips(tmp_path / "folder") == by_folder
 
 

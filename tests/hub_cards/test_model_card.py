@@ -1,0 +1,153 @@
+"""The card a run writes of itself: the same bytes for the same run, valid, and nothing in it that was not measured."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from testing_utils import tiny_model
+
+from kinetext import VideoTextProcessor
+from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext.evaluation.evaluator import EvaluationResult, Prediction
+from kinetext.hub_cards.model_card import write_model_card
+
+TEXTS = ["moving left", "moving right", "growing", "shrinking"]
+SETTINGS = {"learning_rate": 0.0003, "preset": "base-patch16", "hold_out": ["eli_*", "ira_*"]}
+RESULT = EvaluationResult(
+    tuple(TEXTS),
+    (
+        Prediction("a", 0, 0, 0.9, True, True),
+        Prediction("b", 1, 0, 0.5, False, True),
+        Prediction("c", 1, 0, 0.5, False, False),
+        Prediction("d", 1, error="broken"),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "my model"
+    tiny_model().save_pretrained(path)
+    VideoTextProcessor(
+        small_tokenizer(TEXTS), num_frames=8, sampling="dense", crop_size=32, template="a video of {}"
+    ).save_pretrained(path)
+    return path
+
+
+@pytest.fixture()
+def write(folder: Path) -> Callable[..., str]:
+    def write_card(**arguments: Any) -> str:
+        write_model_card(folder, **{"class_texts": TEXTS, "settings": SETTINGS, "result": RESULT, **arguments})
+        return (folder / "README.md").read_text(encoding="utf-8")
+
+    return write_card
+
+
+def table_rows(card: str, header: str) -> list[list[str]]:
+    """Cells of the rows under a header line, split where GitHub splits them."""
+    lines = card.splitlines()
+    rows = []
+    for line in lines[lines.index(header) + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return rows
+
+
+def test_the_same_run_gives_the_same_bytes(write: Callable[..., str], folder: Path) -> None:
+    write()
+    first = (folder / "README.md").read_bytes()
+    write()
+    assert (folder / "README.md").read_bytes() == first
+    assert not [path for path in folder.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_the_header_is_valid_and_claims_nothing_unknown(write: Callable[..., str], folder: Path) -> None:
+    card = write()
+    assert card.startswith("---\n")
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header == {
+        "library_name": "transformers",
+        "pipeline_tag": "video-classification",
+        "tags": ["kinetext", "x-clip"],
+    }
+    assert ModelCard.load(folder / "README.md").data.to_dict() == header
+    assert "license" not in header and "model-index" not in header
+
+
+def test_the_measured_numbers_are_in_the_card_with_their_counts(write: Callable[..., str]) -> None:
+    card = write()
+    (row,) = table_rows(card, "| clips listed | decoded | top-1 | top-5 |")
+    assert row == ["4", "3", "0.3333 (1)", "0.6667 (2)"]
+    assert "4 classes; chance is 0.2500." in card
+
+
+def test_size_input_and_settings_are_those_of_the_saved_model(write: Callable[..., str]) -> None:
+    card = write()
+    num_parameters = sum(parameter.numel() for parameter in tiny_model().parameters())
+    assert f"{num_parameters:,} parameters" in card
+    assert (
+        "8 frames per clip, sampling `dense`, short side 37 px, crop 32 px, mean [0.485, 0.456, 0.406], "
+        "std [0.229, 0.224, 0.225]." in card
+    )
+    assert "Texts: `a video of {}` with the class name at `{}`." in card
+    assert table_rows(card, "| setting | value |") == [
+        ["`learning_rate`", "`0.0003`"],
+        ["`preset`", "`base-patch16`"],
+        ["`hold_out`", "`['eli_*', 'ira_*']`"],
+    ]
+    assert "Class texts: `moving left`, `moving right`, `growing`, `shrinking`." in card
+    assert "# my model\n" in card
+
+
+def test_a_card_without_result_states_no_number(write: Callable[..., str]) -> None:
+    card = write(result=None)
+    assert "<!-- not evaluated by this run -->" in card
+    assert "top-1" not in card and "chance" not in card
+
+
+def test_a_card_of_a_run_that_decoded_nothing_says_so(write: Callable[..., str]) -> None:
+    card = write(result=EvaluationResult(tuple(TEXTS), (Prediction("a", 0, error="broken"),)))
+    assert "None of the 1 clips listed could be decoded." in card
+    assert "nan" not in card and "top-1" not in card
+
+
+def test_no_place_of_the_template_is_left_open(write: Callable[..., str]) -> None:
+    for card in (write(), write(result=None), write(settings={})):
+        assert not re.search(r"{{|{%|undefined|None\b", card)
+
+
+ODD_TEXTS = ["a|b", 'say "hi"', "two\nlines\n# heading", "{{ 1 + 1 }}{% raw %}", "`tick`", "---", "日本語", "\\ back"]
+
+
+def test_odd_texts_do_not_break_the_card(write: Callable[..., str], folder: Path) -> None:
+    card = write(class_texts=ODD_TEXTS, settings={"a|b": "c|d\ne", "empty": "", "tick": "`", "{{x}}": "{{ 1 + 1 }}"})
+    assert ModelCard.load(folder / "README.md").data.to_dict()["tags"] == ["kinetext", "x-clip"]
+    plain = write(settings={"a": 1, "b": 2, "c": 3, "d": 4})
+    headings = [line for line in plain.splitlines() if line.startswith("#")]
+    assert [line for line in card.splitlines() if line.startswith("#")] == headings
+    assert len(card.splitlines()) == len(plain.splitlines())
+    assert table_rows(card, "| setting | value |") == [
+        ["`a\\|b`", "`c\\|d e`"],
+        ["`empty`", "`  `"],
+        ["`tick`", "`` ` ``"],
+        ["`{{x}}`", "`{{ 1 + 1 }}`"],
+    ]
+    assert (
+        'Class texts: `a|b`, `say "hi"`, `two lines # heading`, `{{ 1 + 1 }}{% raw %}`, `` `tick` ``, `---`, `日本語`, '
+        "`\\ back`." in card
+    )
+
+
+@pytest.mark.parametrize("texts", [TEXTS, ODD_TEXTS, ODD_TEXTS[4:]])
+def test_the_code_of_the_card_is_python(write: Callable[..., str], texts: list[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", write(class_texts=texts), re.DOTALL)
+    found: dict[str, Any] = {}
+    (call,) = (line for line in code.splitlines() if line.startswith("batch = "))
+    exec(call, {"processor": lambda **arguments: found.update(arguments)})
+    assert found == {"videos": "clip.mp4", "text": texts[:3]}
+    compile(code, "card", "exec")
