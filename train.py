@@ -6,7 +6,10 @@ accelerate launch --multi_gpu --num_processes 2 train.py recipes/weizmann.yaml .
 
 import sys
 
+from kinetext.cli import report_errors
 
+
+@report_errors
 def main() -> None:
     """Reads the command line and runs the recipe."""
     from kinetext.training.arguments import parse_recipe

@@ -5,8 +5,8 @@ Heavy imports stand inside the verbs, so that `--help` does not wait for them.
 
 from __future__ import annotations
 
+import csv
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,11 +25,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _STATUS_STYLES = {"ok": "green", "missing": "bold red", "optional": "dim", "warning": "yellow"}
 
 
-def _report_errors(verb: Callable[..., None]) -> Callable[..., None]:
+def report_errors(verb: Callable[..., None]) -> Callable[..., None]:
     """`verb` with what the user can cause reported as a message on standard error and exit code 1, not a traceback."""
 
     @functools.wraps(verb)
@@ -42,16 +41,18 @@ def _report_errors(verb: Callable[..., None]) -> Callable[..., None]:
             Console(stderr=True, soft_wrap=True).print(
                 f"[bold red]error:[/] {escape(_message(error))}", highlight=False
             )
-            raise typer.Exit(1) from None
+            raise SystemExit(1) from None
 
     return reporting
 
 
 def _is_users(error: Exception) -> bool:
     """Whether what was passed in, rather than a fault of ours, caused this error."""
+    from huggingface_hub.errors import StrictDataclassError
+
     from .processing.video_decoding import VideoDecodeError
 
-    return isinstance(error, (ValueError, OSError, VideoDecodeError))
+    return isinstance(error, (ValueError, OSError, ImportError, VideoDecodeError, StrictDataclassError))
 
 
 def _message(error: Exception) -> str:
@@ -80,7 +81,7 @@ _TAKES_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 @app.command(context_settings=_TAKES_SETTINGS, epilog="Example:  kinetext demo --out demo")
-@_report_errors
+@report_errors
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for clips, model and picture.")] = Path("demo"),
@@ -92,10 +93,10 @@ def demo(
 
 
 @app.command(epilog='Example:  kinetext classify clip.mp4 --labels "waving,running" --model demo/model --save out.png')
-@_report_errors
+@report_errors
 def classify(
     clips: Annotated[list[str], typer.Argument(help="Video files or URLs.")],
-    labels: Annotated[str, typer.Option(help="Class names, separated by commas.")],
+    labels: Annotated[str, typer.Option(help="Class names, separated by commas; one with a comma in double quotes.")],
     model: Annotated[str, typer.Option(help="Folder or Hub id of a video-text model.")],
     save: Annotated[Path | None, typer.Option(help="Picture to draw: the frames used, and the scores.")] = None,
     template: Annotated[str | None, typer.Option(help="What names are put into, at {}; as saved by default.")] = None,
@@ -103,9 +104,13 @@ def classify(
 ) -> None:
     """Score clips against class names."""
     from .evaluation.classify import classify_clips, load_model
-    from .evaluation.contact_sheet import draw_contact_sheet
+    from .evaluation.contact_sheet import check_picture_path, draw_contact_sheet
 
-    names = [label.strip() for label in labels.split(",")]
+    names = [label.strip() for label in next(csv.reader([labels], skipinitialspace=True))]
+    if len(set(names)) < len(names):
+        raise ValueError(f"labels name a class twice: {names}; its score would be split.")
+    if save is not None:
+        check_picture_path(save)
     loaded, processor = load_model(model)
     results = classify_clips(loaded, processor, clips, names, template=template, decoder=decoder)
     for result in results:
@@ -123,7 +128,7 @@ def classify(
     context_settings=_TAKES_SETTINGS,
     epilog="Example:  kinetext train recipes/weizmann.yaml --data_root clips --output_dir runs/weizmann",
 )
-@_report_errors
+@report_errors
 def train(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="YAML file of settings; `--name value` after it overrides them.")],
@@ -140,7 +145,7 @@ def train(
     context_settings=_TAKES_SETTINGS,
     epilog="Example:  kinetext eval runs/weizmann recipes/weizmann.yaml --data_root clips --output_dir results",
 )
-@_report_errors
+@report_errors
 def evaluate(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Folder or Hub id of a video-text model.")],
@@ -162,7 +167,7 @@ def evaluate(
 
 
 @app.command(epilog="Example:  kinetext convert k400_16_8.pth xclip-b16 --tokenizer openai/clip-vit-base-patch16")
-@_report_errors
+@report_errors
 def convert(
     source: Annotated[str, typer.Argument(help="The original project's .pth, or a folder or Hub id of an X-CLIP.")],
     destination: Annotated[Path, typer.Argument(help="Folder to make.")],
@@ -180,7 +185,7 @@ def convert(
 
 
 @app.command(epilog="Example:  kinetext cost base-patch16 --num-frames 32 --classes 400")
-@_report_errors
+@report_errors
 def cost(
     model: Annotated[str, typer.Argument(help="A preset such as base-patch16, or a folder or Hub id.")],
     num_frames: Annotated[
@@ -211,11 +216,12 @@ def _config(name: str, num_frames: int | None) -> Any:
     """The configuration of a preset, a folder or a Hub repository."""
     from transformers import AutoConfig
 
+    from .conversion.xclip import HUB_ID
     from .modeling.configuration_xclip import PRESETS, XCLIPConfig
 
     if name in PRESETS:
         return XCLIPConfig.preset(name) if num_frames is None else XCLIPConfig.preset(name, num_frames=num_frames)
-    if not Path(name).is_dir() and not _HUB_ID.fullmatch(name):
+    if not Path(name).is_dir() and not HUB_ID.fullmatch(name):
         raise ValueError(
             f"{name!r} is no preset ({', '.join(PRESETS)}), no folder and no Hub id (those read owner/name)."
         )
@@ -223,7 +229,7 @@ def _config(name: str, num_frames: int | None) -> Any:
 
 
 @app.command(epilog="Example:  kinetext doctor")
-@_report_errors
+@report_errors
 def doctor() -> None:
     """Show versions, devices, decoders and what is missing; exit code 1 if something needed is."""
     from .doctor import diagnose

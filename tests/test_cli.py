@@ -79,7 +79,7 @@ def test_errors_a_user_can_cause_are_reported_without_traceback(error: Exception
     app = typer.Typer()
 
     @app.command()
-    @cli._report_errors
+    @cli.report_errors
     def fail() -> None:
         raise error
 
@@ -91,7 +91,7 @@ def test_faults_of_ours_keep_their_traceback() -> None:
     app = typer.Typer()
 
     @app.command()
-    @cli._report_errors
+    @cli.report_errors
     def fail() -> None:
         raise KeyError("ours")
 

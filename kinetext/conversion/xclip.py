@@ -4,7 +4,7 @@
                                                                                            +-> folder
     transformers xclip folder or Hub repository -> loaded, report of the loading checked --+
 
-The folder has config, safetensors and code; transformers' own `XCLIPModel` loads it too. Key map: FACTS §2.14, after
+The folder has config, safetensors and code; transformers' own `XCLIPModel` loads it too. Key map: after
 huggingface/transformers `convert_x_clip_original_pytorch_to_hf.py`; originals are files of microsoft/VideoX `X-CLIP`.
 
 Legend: D image width, W text width, E joint width, K patches, P side of a patch, T frames, L tokens.
@@ -33,7 +33,7 @@ from ..modeling.configuration_xclip import HEAD_DIM, XCLIPConfig
 from ..modeling.modeling_xclip import XCLIPModel
 from ..processing.processing_video_text import VideoTextProcessor
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 # The original saves its yacs configuration beside the weights. Read as a plain mapping, no code of the file runs.
 _INERT_GLOBALS: list[Any] = [(OrderedDict, "yacs.config.CfgNode")]
@@ -158,7 +158,7 @@ def _is_original(source: str | os.PathLike[str]) -> bool:
         return False
     if path.exists():
         return True
-    if path.is_absolute() or path.suffix in (".pth", ".pt") or not _HUB_ID.fullmatch(str(source)):
+    if path.is_absolute() or path.suffix in (".pth", ".pt") or not HUB_ID.fullmatch(str(source)):
         raise FileNotFoundError(f"no file or folder {source}, and no Hub id (those read owner/name).")
     return False
 
@@ -248,7 +248,7 @@ def _load_transformers(source: str, config: XCLIPConfig | None) -> XCLIPModel:
 
 
 def _head_notes(config: Any) -> list[str]:
-    """Says where heads are not 64 wide, as in transformers' conversions of the L models (FACTS §2.15)."""
+    """Says where heads are not 64 wide, as in transformers' conversions of the L models (transformers 5.23)."""
     vision = config.vision_config
     attentions = {
         "vision_config.mit_num_attention_heads": (vision.mit_hidden_size, vision.mit_num_attention_heads),
@@ -367,7 +367,7 @@ def _depths_of_config(config: XCLIPConfig) -> _Depths:
 
 
 def key_rules(depths: _Depths) -> dict[str, _Rule]:
-    """The whole key map (FACTS §2.14) for a model of these depths: original name -> where it goes."""
+    """The whole key map for a model of these depths: original name -> where it goes."""
     rules = {key: _Rule((target,), is_transposed=key in _TRANSPOSED) for key, target in _TENSORS.items()}
     rules |= _module_rules("", "", _MODULES)
     for field, (prefix, target_prefix) in _STACKS.items():
@@ -410,7 +410,7 @@ def _prompt_layer_rules(layer: str) -> dict[str, _Rule]:
 
 
 def _infer_config(path: Path, state: Mapping[str, torch.Tensor], depths: _Depths) -> XCLIPConfig:
-    """The configuration from shapes; heads are 64 wide, as everywhere in the original (FACTS §2.1)."""
+    """The configuration from shapes; heads are 64 wide, as everywhere in the original (X-CLIP supplement, 1.1)."""
     shape = partial(_shape, path, state)
     joint_width = shape("text_projection", "W, E")[1]
     logit_scale = state["logit_scale"]

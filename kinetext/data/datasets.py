@@ -1,4 +1,4 @@
-"""Clips as samples of training and evaluation, with randomness that depends on nothing but the sample (DESIGN §9)."""
+"""Clips as samples of training and evaluation, with randomness that depends on nothing but the sample."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sample_generator(seed: int, epoch: int, clip_id: str, view: int = 0) -> torc
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to a clip besides random frames (FACTS §2.8).
+    """What training does to a clip besides random frames (VideoX `build.py`).
 
     Attributes:
         multi_scale_crop: X-CLIP's MultiScaleCrop instead of the centre crop.
@@ -118,7 +118,7 @@ def collate_train(samples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, index) pairs in an order that depends on seed and epoch alone (PLATFORM §9.3).
+    """(epoch, index) pairs in an order that depends on seed and epoch alone.
 
     The epoch travels with the index because workers copy the dataset; `set_epoch` is called by the trainer.
     """

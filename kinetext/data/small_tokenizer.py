@@ -17,7 +17,7 @@ def small_tokenizer(texts: Iterable[str], *, max_tokens: int = 1024) -> CLIPToke
     """A byte-level BPE tokenizer laid out as CLIP's: bytes, bytes at word ends, merges, start, end.
 
     Any text can be encoded; words of `texts` mostly become single tokens. The end token has the highest id, because
-    CLIP text towers find their feature at the largest id (FACTS §1.2).
+    CLIP text towers find their feature at the largest id (OpenAI CLIP).
 
     Args:
         texts: what the merges are learnt from.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModel, AutoProcessor
 
+from ..conversion.xclip import HUB_ID
 from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import DECODERS, VideoFrames
 from .class_texts import encode_class_texts
@@ -42,6 +44,10 @@ def load_model(name: str) -> tuple[Any, VideoTextProcessor]:
         OSError: if there is no such folder or repository.
         ValueError: if it holds no video-text model of kinetext.
     """
+    if Path(name).exists() and not Path(name).is_dir():
+        raise ValueError(f"{name} is a file; give the folder that save_pretrained wrote, or a Hub id.")
+    if not Path(name).exists() and not HUB_ID.fullmatch(name):
+        raise FileNotFoundError(f"there is no folder {name}, and it is no Hub id (those read owner/name).")
     model = AutoModel.from_pretrained(name)
     if not hasattr(model, "encode_texts"):
         raise ValueError(f"{name} is a {model.config.model_type!r} model; a video-text model such as xclip is wanted.")

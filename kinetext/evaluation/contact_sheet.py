@@ -35,8 +35,7 @@ def draw_contact_sheet(results: Sequence[Classification], path: str | os.PathLik
         ValueError: if the suffix is of no picture format that can be written, or there is nothing to draw.
     """
     path = Path(path)
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise ValueError(f"{path.name!r} has no picture suffix; use for example .png.")
+    check_picture_path(path)
     if not results:
         raise ValueError("there are no clips to draw.")
     rows = [_draw_row(result) for result in results]
@@ -51,6 +50,12 @@ def draw_contact_sheet(results: Sequence[Classification], path: str | os.PathLik
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         sheet.save(Path(folder) / path.name)
         os.replace(Path(folder) / path.name, path)
+
+
+def check_picture_path(path: Path) -> None:
+    """Raises ValueError unless the suffix is of a picture format that can be written."""
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"{path.name!r} has no picture suffix; use for example .png.")
 
 
 def _draw_row(result: Classification) -> Image.Image:

@@ -2,7 +2,7 @@
 
 One forward of one view runs on the meta device, where tensors have shapes only, under torch's FLOP counter; a
 multiply-accumulate (MAC) is two FLOPs. Matrix products and convolutions count; norms, activations and softmax do not.
-So do the papers: their "FLOPs" are MACs of one view, with about 400 classes and without the text tower (FACTS §2.17).
+So do the papers: their "FLOPs" are MACs of one view, with about 400 classes and without the text tower.
 
 Legend: T frames, N classes, L tokens.
 """

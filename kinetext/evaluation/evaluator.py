@@ -93,7 +93,7 @@ def evaluate_clips(
 ) -> EvaluationResult:
     """Classifies every clip once, whatever the number of processes, workers and clips per batch.
 
-    Probabilities are averaged over the views of a clip (FACTS §2.13). Each process takes every num_processes-th clip
+    Probabilities are averaged over the views of a clip (`main.py`). Each process takes every num_processes-th clip
     and gets the results of all. Every module of the model is left in the mode it was in.
 
     Raises:

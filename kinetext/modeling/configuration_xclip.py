@@ -17,7 +17,7 @@ from transformers.models.x_clip import configuration_x_clip as stock
 
 logger = logging.getLogger(__name__)
 
-HEAD_DIM = 64  # width of one attention head in CLIP and in every X-CLIP module (FACTS: heads = width // 64)
+HEAD_DIM = 64  # width of one attention head in CLIP and in every X-CLIP module (heads = width // 64)
 
 # Keyword arguments that `PreTrainedConfig` understands although they are no dataclass fields, and old spellings.
 _BASE_KEYS = {"name_or_path", "torch_dtype", "attn_implementation", "auto_map", "model_type", "num_labels", "use_cache"}
@@ -137,7 +137,7 @@ class XCLIPConfig(stock.XCLIPConfig):
 
     @classmethod
     def from_clip_config(cls, clip_config: PreTrainedConfig, *, num_frames: int = 8, **overrides: Any) -> XCLIPConfig:
-        """X-CLIP on top of a CLIP of any size (FACTS §2.1, §2.3, §2.4).
+        """X-CLIP on top of a CLIP of any size (VideoX `xclip.py`).
 
         Args:
             clip_config: a `transformers.CLIPConfig`.
@@ -163,8 +163,9 @@ class XCLIPConfig(stock.XCLIPConfig):
             "prompt_num_attention_heads": heads,
             "logit_scale_init_value": clip_config.logit_scale_init_value,
             **towers,
-            **overrides,
         }
+        for name, value in overrides.items():  # a nested mapping changes single fields of a tower
+            fields[name] = {**fields[name], **value} if name in towers and isinstance(value, dict) else value
         return cls(**fields)
 
     @classmethod

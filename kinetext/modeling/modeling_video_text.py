@@ -157,7 +157,7 @@ class VideoTextMixin:
         if len(names) != len(input_ids):
             raise ValueError(f"{len(names)} names were given for {len(input_ids)} rows of input_ids; give one per row.")
         chunks = []
-        with _evaluating(self.text_model):
+        with torch.inference_mode(False), torch.no_grad(), _evaluating(self.text_model):
             for start in range(0, len(input_ids), _TEXTS_PER_FORWARD):
                 rows = slice(start, start + _TEXTS_PER_FORWARD)
                 mask = None if attention_mask is None else attention_mask[rows]
@@ -218,7 +218,7 @@ def check_frame_mask(frame_mask: torch.Tensor, batch_size: int, num_frames: int)
 
 
 def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over class texts, mean over the batch: the training loss of X-CLIP (FACTS §2.9).
+    """Cross-entropy over class texts, mean over the batch: the training loss of X-CLIP (VideoX `main.py`).
 
     Args:
         logits: (B, N).

@@ -4,7 +4,7 @@ kinetext: https://github.com/kinetext/kinetext. This file is saved beside each c
 
 X-CLIP: "Expanding Language-Image Pretrained Models for General Video Recognition", ECCV 2022. State-dict keys are
 transformers' keys and the mathematics at the trained frame count is transformers' own, so weights move both ways
-without a converter. What differs (FACTS §2.15): the frame count comes from the input, temporal position embeddings are
+without a converter. What differs: the frame count comes from the input, temporal position embeddings are
 interpolated, drop path acts on all three residuals with a rising rate, new modules start as in the original code,
 `labels` give a classification loss, and class texts can come from a [`TextBank`].
 
@@ -44,7 +44,7 @@ from .modeling_video_text import (
 
 logger = logging.getLogger(__name__)
 
-_NEW_MODULE_STD = 0.02  # of MIT and prompt generator in the original code (FACTS §2.6)
+_NEW_MODULE_STD = 0.02  # of MIT and prompt generator in the original code (VideoX code)
 _FAR_EXTRAPOLATION = 4  # times the trained frame count, from which on we warn
 
 
@@ -90,7 +90,7 @@ def _mean_over_frames(features: torch.Tensor, frame_mask: torch.Tensor | None) -
 
 
 class XCLIPPreTrainedModel(stock.XCLIPPreTrainedModel):
-    """Initialisation: CLIP-named modules as in transformers, new modules as in the original code (FACTS §2.6)."""
+    """Initialisation: CLIP-named modules as in transformers, new modules as in the original code (VideoX code)."""
 
     accepts_loss_kwargs = False
 
@@ -154,7 +154,7 @@ def _init_mit_layers(mit: Any) -> None:
 
 
 class XCLIPVisionEncoderLayer(stock.XCLIPVisionEncoderLayer):
-    """Cross-frame block (FACTS §2.2): as transformers', with T from the caller and drop path on all three residuals."""
+    """Cross-frame block (`cct.py`): as transformers', with T from the caller and drop path on all three residuals."""
 
     def forward(  # type: ignore[override]
         self,
@@ -189,7 +189,7 @@ class XCLIPVisionEncoderLayer(stock.XCLIPVisionEncoderLayer):
 
 
 class XCLIPVisionEncoder(stock.XCLIPVisionEncoder):
-    """The cross-frame blocks, with drop path rising linearly from 0 to `drop_path_rate` (FACTS §2.2)."""
+    """The cross-frame blocks, with drop path rising linearly from 0 to `drop_path_rate` (VideoX `cct.py`)."""
 
     def __init__(self, config: Any) -> None:
         nn.Module.__init__(self)
@@ -214,7 +214,7 @@ class XCLIPVisionModel(XCLIPPreTrainedModel, stock.XCLIPVisionModel):
 
 
 class XCLIPMultiframeIntegrationTransformer(stock.XCLIPMultiframeIntegrationTransformer):
-    """MIT (FACTS §2.3): transformers' own, for any number of frames and padded clips."""
+    """MIT (VideoX `mit.py`): transformers' own, for any number of frames and padded clips."""
 
     def forward(  # type: ignore[override]
         self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None = None, **kwargs: Any
@@ -303,8 +303,25 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         _require_all_weights(set(missing) - model.new_parameter_names(), unexpected)
         return model
 
+    @torch.no_grad()
+    def set_num_frames(self, num_frames: int) -> None:
+        """Makes `num_frames` the trained number: interpolates the temporal positions and says so in the configuration.
+
+        For training on with another number of frames; without it, positions are interpolated in every forward pass.
+        """
+        positions = interpolate_temporal_positions(self.mit.position_embedding, num_frames)
+        self.mit.position_embedding = nn.Parameter(
+            positions.clone(), requires_grad=self.mit.position_embedding.requires_grad
+        )
+        vision_config: Any = self.config.vision_config
+        vision_config.num_frames = num_frames
+        self.mit.encoder.config.num_frames = num_frames
+        layers: Any = self.vision_model.encoder.layers
+        for layer in layers:
+            layer.num_frames = num_frames
+
     def new_parameter_names(self) -> set[str]:
-        """Names of the parameters that X-CLIP adds to CLIP: message, MIT, prompt modules (10 x rate, FACTS §2.10)."""
+        """Names of the parameters that X-CLIP adds to CLIP: message, MIT, prompt modules (10 x rate)."""
         modules: list[Any] = [self.mit, self.prompts_generator, self.prompts_visual_layernorm]
         layers: Any = self.vision_model.encoder.layers
         for layer in layers:
@@ -492,7 +509,7 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
     def _patch_features(
         self, hidden_states: torch.Tensor, mit_outputs: Any, frame_mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """What the prompt generator reads (FACTS §2.4): patch tokens (B*T, 1+K, D) -> (B, K, E), mean over frames."""
+        """What the prompt generator reads (`prompt.py`): patch tokens (B*T, 1+K, D) -> (B, K, E), mean over frames."""
         batch_size, num_frames = mit_outputs.last_hidden_state.shape[:2]
         patches = self.prompts_visual_layernorm(hidden_states[:, 1:]) @ self.prompts_visual_projection
         patches = patches.view(batch_size, num_frames, -1, patches.shape[-1])  # (B, T, K, E)

@@ -4,7 +4,7 @@ kinetext: https://github.com/kinetext/kinetext. This file is saved beside each c
 
 A video with fewer frames than are asked for repeats frames in place, so order is kept and no frame follows a later one:
 `segments` and `uniform` by their own formulas, `dense` by falling back to `uniform` when the video is shorter than the
-window. Nothing wraps around to the start (the original X-CLIP code does in training, FACTS §2.7).
+window. Nothing wraps around to the start (the original X-CLIP code does in training, VideoX `pipeline.py`).
 
 Legend: n frames of the video, T frames of a clip, V clips.
 """
@@ -63,7 +63,7 @@ def sample_frames(
 def _segment_indices(
     total_frames: int, num_frames: int, clip: int, num_clips: int, generator: torch.Generator | None
 ) -> list[int]:
-    """One frame of each of T segments: random with a generator, else at (v + 1/2) / V of the segment (FACTS §2.7)."""
+    """One frame of each of T segments: random with a generator, else at (v + 1/2) / V of the segment."""
     segment_length = total_frames // num_frames
     if generator is not None and segment_length > 0:
         offsets = torch.randint(0, segment_length, (num_frames,), generator=generator)

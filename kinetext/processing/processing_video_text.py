@@ -31,7 +31,7 @@ from .video_transforms import (
     three_crops,
 )
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # X-CLIP is trained with ImageNet's statistics, not CLIP's (FACTS §2.8)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # X-CLIP is trained with ImageNet's statistics, not CLIP's (VideoX `build.py`)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _EMPTY_VOCABULARY = 3  # tokens of a `CLIPTokenizer` made from nothing: start, end, padding
 _SHORT_SIDE_RATIO = 256 / 224  # short side before the crop : side of the crop
@@ -52,7 +52,7 @@ class VideoTextProcessor(ProcessorMixin):
         sampling: "segments", "uniform", "dense" or "all" (see `frame_sampling`).
         stride: distance of neighbouring frames in "dense".
         crop_size: S, pixels.
-        short_side: pixels of the shorter side before a single centre crop; three crops use `crop_size` (FACTS §2.8).
+        short_side: pixels of the shorter side before a single centre crop; three crops use `crop_size` (`build.py`).
         interpolation: "bilinear" or "bicubic", always antialiased.
         image_mean: per channel, of values in [0,1].
         image_std: per channel, of values in [0,1].
@@ -82,6 +82,11 @@ class VideoTextProcessor(ProcessorMixin):
         _check_choice("sampling", sampling, SAMPLINGS)
         _check_choice("interpolation", interpolation, INTERPOLATIONS)
         _check_template(template)
+        for name, value in (("num_frames", num_frames), ("stride", stride), ("crop_size", crop_size)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        if not all(value > 0 for value in image_std):
+            raise ValueError(f"image_std={list(image_std)} must be positive: pixels are divided by it.")
         self.num_frames = num_frames
         self.sampling = sampling
         self.stride = stride
@@ -261,7 +266,7 @@ class VideoTextProcessor(ProcessorMixin):
         flip_probability: float = 0.5,
         decoder: str = DECODERS[0],
     ) -> torch.Tensor:
-        """One augmented clip, float32 (T,3,S,S): random frames, MultiScaleCrop or centre crop, flip (FACTS §2.8)."""
+        """One augmented clip, float32 (T,3,S,S): random frames, MultiScaleCrop or centre crop, flip (`build.py`)."""
         frames = self.read_clips(video, generator=generator, decoder=decoder)[0].frames
         clip = resize_short_side(_channels_first(frames), self.short_side, self.interpolation)
         if multi_scale_crop_enabled:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 
 INTERPOLATIONS = ("bilinear", "bicubic")
-MULTI_SCALES = (1.0, 0.875, 0.75, 0.66)  # MultiScaleCrop of X-CLIP (FACTS §2.8)
+MULTI_SCALES = (1.0, 0.875, 0.75, 0.66)  # MultiScaleCrop of X-CLIP (VideoX `build.py`)
 _SNAP_PIXELS = 3  # a crop side this close to S becomes S
 
 
@@ -53,7 +53,7 @@ def three_crops(frames: torch.Tensor, size: int) -> list[torch.Tensor]:
 def multi_scale_crop(
     frames: torch.Tensor, size: int, generator: torch.Generator, interpolation: str = "bilinear"
 ) -> torch.Tensor:
-    """MultiScaleCrop of X-CLIP (FACTS §2.8): one crop per clip, resized to (T,3,S,S) without keeping the ratio.
+    """MultiScaleCrop of X-CLIP (VideoX `build.py`): one crop per clip, resized to (T,3,S,S) without keeping the ratio.
 
     Sides are drawn from `MULTI_SCALES` of the shorter side, width and height at most one step apart; a side within 3
     pixels of S becomes S; the place is one of the four corners or the centre, in whole steps of a quarter of the room,

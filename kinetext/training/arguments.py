@@ -14,6 +14,20 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..data.annotations import text_of_class
+from ..processing.video_decoding import DECODERS
+
+_CONTRACT = ("num_frames", "sampling", "stride", "template", "short_side")
+
+
+def _mapping(name: str, text: str | None) -> dict[str, Any]:
+    """What a YAML mapping, or JSON on the command line, says; an empty one for nothing."""
+    try:
+        value = json.loads(text) if text else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{name}={text!r} is no JSON ({error}); write it as {{"name": "value"}}.') from error
+    if not isinstance(value, dict):
+        raise ValueError(f'{name}={text!r} is no mapping; write it as {{"name": "value"}}.')
+    return value
 
 
 @dataclass
@@ -31,13 +45,13 @@ class ModelArguments:
         default=None,
         metadata={"help": "Fields of XCLIPConfig for random weights: a mapping in YAML, JSON on the line."},
     )
-    num_frames: int = field(default=8, metadata={"help": "Frames per clip."})
-    sampling: str = field(default="segments", metadata={"help": "segments, uniform or dense."})
-    stride: int = field(default=1, metadata={"help": "Distance of neighbouring frames in dense sampling."})
-    template: str = field(default="{}", metadata={"help": "What class names are put into, at {}."})
-    short_side: int | None = field(
-        default=None, metadata={"help": "Pixels of the shorter side before cropping; 256/224 of the crop by default."}
+    num_frames: int | None = field(
+        default=None, metadata={"help": "Frames per clip. This and the next four: as saved with `model` by default."}
     )
+    sampling: str | None = field(default=None, metadata={"help": "segments, uniform or dense."})
+    stride: int | None = field(default=None, metadata={"help": "Distance of neighbouring frames in dense sampling."})
+    template: str | None = field(default=None, metadata={"help": "What class names are put into, at {}."})
+    short_side: int | None = field(default=None, metadata={"help": "Pixels of the shorter side before cropping."})
     train_text: bool = field(
         default=False,
         metadata={"help": "Train the text tower and the logit scale too; frozen as in X-CLIP by default."},
@@ -47,11 +61,18 @@ class ModelArguments:
         given = [name for name in ("model", "preset", "model_config") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of model, preset and model_config; got {given or 'none'}.")
+        if self.sampling == "all":
+            raise ValueError('sampling="all" gives clips of different lengths; train with segments, uniform or dense.')
+
+    @property
+    def contract(self) -> dict[str, Any]:
+        """The arguments of `VideoTextProcessor` that were given."""
+        return {name: getattr(self, name) for name in _CONTRACT if getattr(self, name) is not None}
 
     @property
     def config_fields(self) -> dict[str, Any]:
         """The fields of `model_config` as a dictionary."""
-        return json.loads(self.model_config) if self.model_config else {}
+        return _mapping("model_config", self.model_config)
 
 
 @dataclass
@@ -74,13 +95,19 @@ class DataArguments:
     )
     decoder: str = field(default="pyav", metadata={"help": "pyav or decord."})
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"flip_probability={self.flip_probability} is no probability; give one from 0 to 1.")
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder={self.decoder!r} is unknown; choose one of {', '.join(DECODERS)}.")
+
     def texts_of(self, class_names: Sequence[str]) -> list[str]:
         """The text of each class: what `class_texts` says, else the name with spaces for underscores.
 
         Raises:
             ValueError: if `class_texts` names a class that is not there.
         """
-        given: dict[str, str] = json.loads(self.class_texts) if self.class_texts else {}
+        given = _mapping("class_texts", self.class_texts)
         unknown = sorted(set(given) - set(class_names))
         if unknown:
             raise ValueError(f"class_texts names {unknown}, which are none of the classes {list(class_names)}.")
@@ -89,7 +116,7 @@ class DataArguments:
 
 @dataclass
 class VideoTextTrainingArguments(TrainingArguments):
-    """transformers' arguments with X-CLIP's defaults (FACTS §2.10-2.12) and what video needs (PLATFORM §9.2)."""
+    """transformers' arguments with X-CLIP's defaults (`optimizer.py`, supplement table 1) and what video needs."""
 
     learning_rate: float = field(default=8e-6, metadata={"help": "Base rate, of what CLIP brings."})
     total_train_batch_size: int | None = field(
@@ -162,13 +189,14 @@ def parse_recipe(arguments: list[str], *, model: str | None = None) -> Recipe:
         SystemExit: for an unknown option or a value of a wrong type, as argparse does.
     """
     parts: Any = (ModelArguments, DataArguments, VideoTextTrainingArguments)
-    parser = HfArgumentParser(parts)
-    parser.prog = "train"
+    parser = HfArgumentParser(parts, allow_abbrev=False, prog="train")
+    parser.usage = "%(prog)s [RECIPE.yaml] [--name value ...]   (--help lists the names)"
     if arguments and not arguments[0].startswith("-"):
         _set_defaults(parser, Path(arguments[0]))
         arguments = arguments[1:]
     if model is not None:
-        parser.set_defaults(model=model, preset=None, model_config=None)
+        contract = dict.fromkeys(_CONTRACT)  # a recipe's says how to train, a trained model has its own
+        parser.set_defaults(model=model, preset=None, model_config=None, **contract)
     model_arguments, data, training = parser.parse_args_into_dataclasses(args=arguments)
     return Recipe(model_arguments, data, training)
 
@@ -177,7 +205,10 @@ def _set_defaults(parser: HfArgumentParser, path: Path) -> None:
     """Makes the values of a YAML file the parser's defaults, as strings, so that argparse converts and checks them."""
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}.")
-    settings = yaml.safe_load(path.read_text("utf-8")) or {}
+    try:
+        settings = yaml.safe_load(path.read_text("utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is no mapping of settings to values.")
     actions: dict[str, list[Any]] = {}
@@ -210,16 +241,17 @@ def _convert(value: str, action: Any) -> Any:
 
 def as_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings of a run that differ from their defaults, for cards and results; no token is among them."""
+    plain = VideoTextTrainingArguments(output_dir=recipe.training.output_dir, use_cpu=recipe.training.use_cpu)
     settings: dict[str, Any] = {}
     for part in (recipe.model, recipe.data, recipe.training):
         for item in dataclasses.fields(part):
             value = getattr(part, item.name)
-            default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
-            if (
-                item.init
-                and value != default
-                and "token" not in item.name
-                and isinstance(value, (str, int, float, list))
-            ):
+            default = getattr(plain, item.name) if part is recipe.training else _default(item)
+            is_plain = isinstance(value, (bool, int, float, str, list)) and "token" not in item.name
+            if item.init and is_plain and (value != default or item.name == "output_dir"):
                 settings[item.name] = value
     return settings
+
+
+def _default(item: dataclasses.Field) -> Any:
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()

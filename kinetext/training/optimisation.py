@@ -9,7 +9,7 @@ from torch import nn
 
 
 def freeze_text(model: nn.Module) -> None:
-    """Freezes text tower, text projection and logit scale, as X-CLIP does for fixed class texts (FACTS §2.10)."""
+    """Freezes text tower, text projection and logit scale, as X-CLIP does for fixed class texts (`optimizer.py`)."""
     for module in (model.text_model, model.text_projection):
         module.requires_grad_(False)
     model.logit_scale.requires_grad_(False)
@@ -18,7 +18,7 @@ def freeze_text(model: nn.Module) -> None:
 def parameter_groups(
     model: Any, *, learning_rate: float, new_module_lr_factor: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """AdamW groups of what is trainable (FACTS §2.10): CLIP or new modules, with or without weight decay.
+    """AdamW groups of what is trainable (VideoX `optimizer.py`): CLIP or new modules, with or without weight decay.
 
     New modules are those the model names itself (`new_parameter_names`). No decay on 1-D tensors (biases, norms, gains)
     and position embeddings. Empty groups are left out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def run_training(recipe: Recipe) -> EvaluationResult | None:
     set_seed(args.seed)
     train_clips, eval_clips = read_splits(recipe.data)
     texts = recipe.data.texts_of(train_clips.class_names)
+    if len(texts) < 2:
+        raise ValueError(f"the clips have the single class {texts}; there is nothing to tell apart.")
     model, processor = build_model(recipe.model, texts)
     if eval_clips is None:
         args.eval_strategy = "no"
@@ -56,7 +59,8 @@ def run_training(recipe: Recipe) -> EvaluationResult | None:
             f"{args.world_size} process(es), {len(texts)} classes, {len(train_clips)} clips to train on, "
             f"{held_out} to evaluate; output in {args.output_dir}"
         )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    resume = args.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint=True if str(resume).lower() in ("true", "auto") else resume)
     result = None if eval_clips is None else trainer.evaluation_result()
     trainer.save_model(args.output_dir)
     if trainer.is_world_process_zero():
@@ -75,9 +79,11 @@ def evaluate_model(recipe: Recipe, *, views: str = "1x1") -> EvaluationResult:
         recipe: says which model, clips and class texts, and `output_dir`.
         views: clips x crops per video, e.g. "4x3".
     """
-    counts = re.fullmatch(r"(\d+)x(\d+)", views)
+    counts = re.fullmatch(r"([1-9]\d*)x([13])", views)
     if counts is None:
-        raise ValueError(f"views={views!r} is not understood; write clips x crops, e.g. 4x3.")
+        raise ValueError(f"views={views!r} is not understood; write clips x crops with 1 or 3 crops, e.g. 4x3.")
+    if recipe.model.contract:
+        raise ValueError(f"{recipe.model.contract} would change what the model was saved with; leave it out of eval.")
     num_clips, num_crops = map(int, counts.groups())
     train_clips, eval_clips = read_splits(recipe.data)
     clips = train_clips if eval_clips is None else eval_clips
@@ -91,7 +97,7 @@ def evaluate_model(recipe: Recipe, *, views: str = "1x1") -> EvaluationResult:
         batch_size=recipe.training.per_device_eval_batch_size,
         num_workers=recipe.training.dataloader_num_workers,
     )
-    settings = {**as_settings(recipe), "views": views}
+    settings = {"model": recipe.model.model, "views": views, **asdict(recipe.data), **_contract_of(processor)}
     write_json(_output_folder(recipe) / "results.json", {"settings": settings, **result.as_dict()})
     return result
 
@@ -111,43 +117,42 @@ def read_splits(data: DataArguments) -> tuple[ClipList, ClipList | None]:
 def build_model(arguments: ModelArguments, texts: list[str]) -> tuple[XCLIPModel, VideoTextProcessor]:
     """The model and the processor that a recipe starts from.
 
-    Models with random weights get a tokenizer learnt from the class texts, as none can be assumed.
+    What a checkpoint says of frames, sampling and pixels is kept where the recipe says nothing. Models with random
+    weights get a tokenizer learnt from the class texts, as none can be assumed.
     """
-    overrides: dict[str, Any] = {
-        "sampling": arguments.sampling,
-        "stride": arguments.stride,
-        "template": arguments.template,
-    }
-    if arguments.model is not None:
-        processor = VideoTextProcessor.from_pretrained(arguments.model)
-        model_type = AutoConfig.from_pretrained(arguments.model).model_type
-        if model_type == "clip":
-            model = XCLIPModel.from_clip(arguments.model, num_frames=arguments.num_frames)
-        elif model_type == "xclip":
-            model = XCLIPModel.from_pretrained(arguments.model)
-        else:
-            raise ValueError(f"{arguments.model} is a {model_type!r} model; an X-CLIP or a CLIP is wanted.")
-        overrides["crop_size"] = processor.crop_size
-        tokenizer = processor.tokenizer
-    else:
-        tokenizer = small_tokenizer(texts)
-        config = _random_config(arguments, len(tokenizer))
-        model = XCLIPModel(config)
-        vision: Any = config.vision_config
-        overrides["crop_size"] = vision.image_size
-    processor = VideoTextProcessor(
-        tokenizer, num_frames=arguments.num_frames, short_side=arguments.short_side, **overrides
-    )
+    if arguments.model is None:
+        return _random_model(arguments, texts)
+    saved = VideoTextProcessor.from_pretrained(arguments.model)
+    contract = {**_contract_of(saved), **arguments.contract}
+    processor = VideoTextProcessor(saved.tokenizer, **contract)
+    model_type = AutoConfig.from_pretrained(arguments.model).model_type
+    if model_type == "clip":
+        return XCLIPModel.from_clip(arguments.model, num_frames=processor.num_frames), processor
+    if model_type != "xclip":
+        raise ValueError(f"{arguments.model} is a {model_type!r} model; an X-CLIP or a CLIP is wanted.")
+    model = XCLIPModel.from_pretrained(arguments.model)
+    model.set_num_frames(processor.num_frames)
     return model, processor
 
 
-def _random_config(arguments: ModelArguments, vocab_size: int) -> XCLIPConfig:
+def _contract_of(processor: VideoTextProcessor) -> dict[str, Any]:
+    """The saved parameters of a processor: which frames of a video, and which pixels of a frame."""
+    names = ("num_frames", "sampling", "stride", "template", "crop_size", "short_side")
+    return {name: getattr(processor, name) for name in (*names, "interpolation", "image_mean", "image_std")}
+
+
+def _random_model(arguments: ModelArguments, texts: list[str]) -> tuple[XCLIPModel, VideoTextProcessor]:
+    tokenizer = small_tokenizer(texts)
+    frames = {} if arguments.num_frames is None else {"num_frames": arguments.num_frames}
     if arguments.preset is not None:
-        return XCLIPConfig.preset(arguments.preset, num_frames=arguments.num_frames)
-    fields = arguments.config_fields
-    text = {"vocab_size": vocab_size, **fields.pop("text_config", {})}
-    vision = {"num_frames": arguments.num_frames, **fields.pop("vision_config", {})}
-    return XCLIPConfig(text_config=text, vision_config=vision, **fields)
+        config = XCLIPConfig.preset(arguments.preset, **frames)
+    else:
+        fields = arguments.config_fields
+        text = {"vocab_size": len(tokenizer), **fields.pop("text_config", {})}
+        config = XCLIPConfig(text_config=text, vision_config={**frames, **fields.pop("vision_config", {})}, **fields)
+    vision: Any = config.vision_config
+    contract = {"num_frames": vision.num_frames, **arguments.contract}
+    return XCLIPModel(config), VideoTextProcessor(tokenizer, crop_size=vision.image_size, **contract)
 
 
 def _output_folder(recipe: Recipe) -> Path:
@@ -157,6 +162,8 @@ def _output_folder(recipe: Recipe) -> Path:
 def _write_results(recipe: Recipe, texts: list[str], result: EvaluationResult | None) -> None:
     folder = _output_folder(recipe)
     settings = as_settings(recipe)
-    if result is not None:
+    if result is None:
+        (folder / "results.json").unlink(missing_ok=True)  # of an earlier run: it does not speak of these weights
+    else:
         write_json(folder / "results.json", {"settings": settings, **result.as_dict()})
     write_model_card(folder, class_texts=texts, settings=settings, result=result)

@@ -1,4 +1,4 @@
-"""transformers' Trainer for videos and class texts, through its public hooks only (PLATFORM §9)."""
+"""transformers' Trainer for videos and class texts, through its public hooks only."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class VideoTextTrainer(Trainer):
 
 
 class _SetSamplerEpoch(TrainerCallback):
-    """Tells the sampler the epoch, also in the resumed part of one and on every process (PLATFORM §9.3)."""
+    """Tells the sampler the epoch, also in the resumed part of one and on every process."""
 
     def __init__(self, sampler: EpochSampler) -> None:
         self.sampler = sampler
@@ -151,7 +151,7 @@ class _SetSamplerEpoch(TrainerCallback):
 
 
 def _check_world_size(args: TrainingArguments) -> None:
-    """Raises where processes were started that do not know each other (PLATFORM §8)."""
+    """Raises where processes were started that do not know each other."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != args.world_size:
         raise RuntimeError(

@@ -27,7 +27,7 @@ WIDTHS = {
     "prompt_num_attention_heads": 1,
 }
 
-# transformers' names to the original's, written down apart from the table that is under test (FACTS §2.14)
+# transformers' names to the original's, written down apart from the table that is under test
 RENAMES = (
     (r"^text_model\.embeddings\.token_embedding", "token_embedding"),
     (r"^text_model\.embeddings\.position_embedding\.weight", "positional_embedding"),

@@ -9,7 +9,7 @@ from testing_utils import tiny_config, tiny_model
 from kinetext import XCLIPConfig
 from kinetext.evaluation.cost import measure_cost
 
-# preset, frames, parameters (FACTS §2.17, exact), G of the original's README for 400 classes (“FLOPs”, in fact MACs)
+# preset, frames, parameters, G of the original's README for 400 classes (“FLOPs”, in fact MACs)
 PUBLISHED = [
     ("base-patch32", 8, 196_585_729, 39),
     ("base-patch32", 16, 196_589_825, 75),
@@ -31,7 +31,7 @@ def test_presets_cost_what_was_published(preset: str, num_frames: int, parameter
 def test_towers_of_base_patch16_are_those_of_the_composition_by_hand() -> None:
     cost = measure_cost(XCLIPConfig.preset("base-patch16"), num_classes=400)
     rows = {tower.tower: tower for tower in cost.towers}
-    assert {name: row.parameters for name, row in rows.items()} == {  # FACTS §2.17
+    assert {name: row.parameters for name, row in rows.items()} == {  # VideoX X-CLIP README
         "image tower": 194_929_153 - 45_308_416 - 63_428_096 - 1,
         "messages": 35_453_952,
         "MIT": 3_156_480,

@@ -22,7 +22,7 @@ Start = tuple[str, float]
 
 
 def documented_start(name: str, config: Any) -> Start:
-    """FACTS §2.6: CLIP-named tensors as transformers starts them, the rest as the original code does."""
+    """VideoX code: CLIP-named tensors as transformers starts them, the rest as the original code does."""
     text, vision = config.text_config, config.vision_config
     if name == "logit_scale":
         return "constant", config.logit_scale_init_value

@@ -56,7 +56,7 @@ def test_random_segments_reach_every_frame_of_their_segments() -> None:
         [0, 1, 2],
         [3, 4, 5],
         [6, 7, 8],
-        [9, 10, 11],  # the last n mod T frames are never drawn (FACTS §2.7)
+        [9, 10, 11],  # the last n mod T frames are never drawn (VideoX `pipeline.py`)
     ]
 
 

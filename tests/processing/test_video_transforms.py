@@ -126,7 +126,7 @@ def test_multi_scale_crop_takes_the_documented_sizes_and_places(monkeypatch: pyt
     frames = position_frames(256, 256)
     for _ in range(1500):
         multi_scale_crop(frames, 224, generator)
-    sides = [256, 224, 192, 168]  # FACTS §2.8
+    sides = [256, 224, 192, 168]  # VideoX `build.py`
     expected = set()
     for i, height in enumerate(sides):
         for width in sides[max(0, i - 1) : i + 2]:
