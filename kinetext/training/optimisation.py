@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 
-def freeze_text(model: nn.Module) -> None:
-    """Freezes text tower, text projection and logit scale, as X-CLIP does for fixed class texts (`optimizer.py`)."""
+def freeze_text(model: Any, *, train_logit_scale: bool = False) -> None:
+    """Freezes text tower and text projection, and the logit scale unless it is to be trained.
+
+    X-CLIP freezes all three for fixed class texts (VideoX `optimizer.py`).
+    """
     for module in (model.text_model, model.text_projection):
         module.requires_grad_(False)
-    model.logit_scale.requires_grad_(False)
+    model.logit_scale.requires_grad_(train_logit_scale)
 
 
 def parameter_groups(

@@ -70,6 +70,41 @@ def test_an_evaluated_model_replaces_the_recipes_source(tmp_path: Path) -> None:
     assert (recipe.model.model, recipe.model.preset) == ("runs/trained", None)
 
 
+def test_an_abbreviated_flag_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="learning_rat"):
+        parse_recipe([recipe_file(tmp_path, ""), "--learning_rat", "3"])
+
+
+def test_a_recipes_contract_does_not_reach_a_trained_model(tmp_path: Path) -> None:
+    recipe = parse_recipe([recipe_file(tmp_path, "num_frames: 16\nsampling: dense\n")], model="runs/trained")
+
+    assert recipe.model.contract == {}
+
+
+def test_broken_yaml_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"recipe\.yaml is no YAML"):
+        parse_recipe([recipe_file(tmp_path, "a: [1\n")])
+
+
+@pytest.mark.parametrize("text", ["walk: go", '["a"]'])
+def test_class_texts_that_are_no_mapping_say_how_to_write_them(tmp_path: Path, text: str) -> None:
+    recipe = parse_recipe([recipe_file(tmp_path, ""), "--class_texts", text])
+
+    with pytest.raises(ValueError, match="write it as"):
+        recipe.data.texts_of(["walk"])
+
+
+def test_settings_on_the_card_are_only_those_that_differ(tmp_path: Path) -> None:
+    settings = as_settings(parse_recipe([recipe_file(tmp_path, "learning_rate: 1e-4\n")]))
+
+    assert settings == {
+        "preset": "base-patch32",
+        "data_root": "clips",
+        "output_dir": "runs/x",
+        "learning_rate": 1e-4,
+    }
+
+
 def test_a_missing_recipe_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no recipe at"):
         parse_recipe([str(tmp_path / "none.yaml")])
