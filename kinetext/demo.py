@@ -27,7 +27,7 @@ from .training.arguments import parse_recipe
 from .training.run import run_training
 
 RECIPE = Path(__file__).parent / "demo.yaml"
-_TRAIN_CLIPS_PER_CLASS = 1000  # with 200, the small model learns the clips instead of the motions
+_TRAIN_CLIPS_PER_CLASS = 800  # with 200, the small model learns the clips instead of the motions
 
 
 def run_demo(folder: Path, extra_arguments: list[str]) -> dict[str, float]:

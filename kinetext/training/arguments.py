@@ -57,10 +57,6 @@ class ModelArguments:
         metadata={"help": "Train the text tower and the logit scale too; frozen as in X-CLIP by default."},
     )
 
-    train_logit_scale: bool = field(
-        default=False, metadata={"help": "Train the logit scale although the text is frozen; for random weights."}
-    )
-
     def __post_init__(self) -> None:
         given = [name for name in ("model", "preset", "model_config") if getattr(self, name) is not None]
         if len(given) != 1:

@@ -7,14 +7,10 @@ from typing import Any
 import torch
 
 
-def freeze_text(model: Any, *, train_logit_scale: bool = False) -> None:
-    """Freezes text tower and text projection, and the logit scale unless it is to be trained.
-
-    X-CLIP freezes all three for fixed class texts (VideoX `optimizer.py`).
-    """
-    for module in (model.text_model, model.text_projection):
+def freeze_text(model: Any) -> None:
+    """Freezes text tower, text projection and logit scale, as X-CLIP does for fixed class texts."""
+    for module in (model.text_model, model.text_projection, model.logit_scale):
         module.requires_grad_(False)
-    model.logit_scale.requires_grad_(train_logit_scale)
 
 
 def parameter_groups(

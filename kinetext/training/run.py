@@ -52,7 +52,6 @@ def run_training(recipe: Recipe) -> EvaluationResult | None:
         ),
         eval_dataset=None if eval_clips is None else EvalClips(eval_clips, processor, decoder=recipe.data.decoder),
         train_text=recipe.model.train_text,
-        train_logit_scale=recipe.model.train_logit_scale,
     )
     if trainer.is_world_process_zero():
         held_out = 0 if eval_clips is None else len(eval_clips)

@@ -33,7 +33,6 @@ class VideoTextTrainer(Trainer):
         eval_dataset: clips to evaluate.
         class_texts: N texts in label order.
         train_text: train the text tower and the logit scale too.
-        train_logit_scale: train the logit scale although the text is frozen.
         kwargs: as in `transformers.Trainer`.
 
     Raises:
@@ -50,7 +49,6 @@ class VideoTextTrainer(Trainer):
         train_dataset: TrainClips | None = None,
         eval_dataset: EvalClips | None = None,
         train_text: bool = False,
-        train_logit_scale: bool = False,
         **kwargs: Any,
     ) -> None:
         _check_world_size(args)
@@ -58,7 +56,7 @@ class VideoTextTrainer(Trainer):
         self.processor = processing_class
         self.train_text = train_text
         if not train_text:
-            freeze_text(model, train_logit_scale=train_logit_scale)
+            freeze_text(model)
         super().__init__(
             model=model,
             args=args,

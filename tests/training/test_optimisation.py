@@ -29,14 +29,6 @@ def test_groups_hold_every_trainable_parameter_once_with_its_rate_and_decay() ->
     assert {name: settings[id(trainable[name])] for name in expected} == expected
 
 
-def test_the_logit_scale_can_learn_beside_a_frozen_text() -> None:
-    model = tiny_model()
-    freeze_text(model, train_logit_scale=True)
-
-    assert model.logit_scale.requires_grad
-    assert not model.text_projection.weight.requires_grad
-
-
 def test_freezing_the_text_freezes_tower_projection_and_scale_only() -> None:
     model = tiny_model()
     freeze_text(model)
