@@ -118,6 +118,7 @@ def main() -> None:
         table.add_row(name, f"{first:.4f} s", f"{second:.4f} s", f"{first / second:.2f}")
     Console().print(table)
     result = {"machine": machine(), "repeats": REPEATS, "results": rows}
+    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"cpu-{os.cpu_count()}-cores.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path}")
