@@ -1,4 +1,4 @@
-"""kinetext: CLIP learns to read motion. X-CLIP for transformers, from a video file to a checkpoint on the Hub.
+"""kinetext: CLIP learns to read motion. X-CLIP and MoTED for transformers, from a video file to a checkpoint on the Hub.
 
 Importing the package registers its classes with the Auto classes of transformers and loads nothing heavy; names are
 loaded when first used.
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ._registration import register_auto_classes
 
 if TYPE_CHECKING:
+    from .modeling.configuration_moted import MotedConfig
     from .modeling.configuration_xclip import XCLIPConfig
+    from .modeling.modeling_moted import MotedModel
     from .modeling.modeling_video_text import TextBank
     from .modeling.modeling_xclip import XCLIPModel
     from .processing.processing_video_text import VideoTextProcessor
@@ -27,6 +29,8 @@ except PackageNotFoundError:  # a bare checkout
     __version__ = "0+unknown"
 
 _HOME_OF = {
+    "MotedConfig": "modeling.configuration_moted",
+    "MotedModel": "modeling.modeling_moted",
     "XCLIPConfig": "modeling.configuration_xclip",
     "XCLIPModel": "modeling.modeling_xclip",
     "TextBank": "modeling.modeling_video_text",
@@ -39,6 +43,8 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "MotedConfig",
+    "MotedModel",
     "TextBank",
     "VideoDecodeError",
     "VideoFrames",

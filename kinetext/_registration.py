@@ -18,13 +18,17 @@ from typing import Any
 
 from transformers.models.auto.configuration_auto import AutoConfig
 
+from .modeling.configuration_moted import MotedConfig
 from .modeling.configuration_xclip import XCLIPConfig
 
 _MODELING_AUTO = "transformers.models.auto.modeling_auto"
 _PROCESSING_AUTO = "transformers.models.auto.processing_auto"
 
 # configuration -> (model class, processor class), as names of `kinetext`
-_CLASSES = {XCLIPConfig: ("XCLIPModel", "VideoTextProcessor")}
+_CLASSES: dict[Any, tuple[str, str]] = {
+    XCLIPConfig: ("XCLIPModel", "VideoTextProcessor"),
+    MotedConfig: ("MotedModel", "VideoTextProcessor"),
+}
 
 
 def register_auto_classes() -> None:

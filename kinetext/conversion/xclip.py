@@ -29,7 +29,8 @@ import torch
 from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.utils.hub import cached_file
 
-from ..modeling.configuration_xclip import HEAD_DIM, XCLIPConfig
+from ..modeling.configuration_video_text import HEAD_DIM
+from ..modeling.configuration_xclip import XCLIPConfig
 from ..modeling.modeling_xclip import XCLIPModel
 from ..processing.processing_video_text import VideoTextProcessor
 

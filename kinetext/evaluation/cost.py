@@ -20,9 +20,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..modeling.modeling_moted import MotedModel
 from ..modeling.modeling_xclip import XCLIPModel
 
 TEXT_TOWER = "text tower"
+TEXT_MODULES = "text modules"
+_PER_CLASS_LIST = (TEXT_TOWER, TEXT_MODULES)  # what depends on the class list alone
+_DESCRIPTIONS = 6  # of a class: one conceptual and k = 5 discriminative ones (MoTED paper §3.1)
 
 # model_type -> (model class, its towers: name and pattern that starts the paths of its modules and parameters)
 _TOWERS: dict[str, tuple[type[Any], dict[str, str]]] = {
@@ -37,6 +41,16 @@ _TOWERS: dict[str, tuple[type[Any], dict[str, str]]] = {
             TEXT_TOWER: r"text_model|text_projection",
         },
     ),
+    "moted": (
+        MotedModel,
+        {
+            "image tower": r"visual_projection|vision_model",
+            "motion encoder": r"motion_encoder|motion_projection",
+            "video fusion and logits": r"video_fusion|logit_scale$|$",
+            TEXT_MODULES: r"text_adapter|text_fusion",
+            TEXT_TOWER: r"text_model|text_projection",
+        },
+    ),
 }
 
 
@@ -48,7 +62,7 @@ class TowerCost:
         tower: its name.
         parameters: number of its parameters.
         macs: multiply-accumulates of one view; of the whole class list in the text tower.
-        is_per_view: False for the text tower, which runs once per class list (see `TextBank`).
+        is_per_view: False for what depends on the class list alone, such as the text tower (see `TextBank`).
     """
 
     tower: str
@@ -80,7 +94,7 @@ class Cost:
 
     @property
     def view_macs(self) -> int:
-        """Multiply-accumulates that every view costs: all but the text tower, as published figures count."""
+        """Multiply-accumulates that every view costs: all but the text side, as published figures count."""
         return sum(tower.macs for tower in self.towers if tower.is_per_view)
 
     @property
@@ -94,9 +108,10 @@ def measure_cost(config: Any, *, num_frames: int | None = None, num_classes: int
 
     Args:
         config: configuration of a kinetext model, such as `XCLIPConfig.preset("base-patch16")`; not changed.
-        num_frames: T of the view; the trained number when not given.
+        num_frames: T of the view, for MoTED its sparse frames; the trained number when not given.
         num_classes: N.
         num_tokens: L, tokens of a class text; the original pads to 77, which this package does not.
+            MoTED is counted with six descriptions a class, of as many tokens each.
 
     Raises:
         ValueError: for another kind of configuration, for a count below 1, and for texts longer than the model takes.
@@ -109,7 +124,8 @@ def measure_cost(config: Any, *, num_frames: int | None = None, num_classes: int
     """
     if config.model_type not in _TOWERS:
         raise ValueError(f"no cost table for model type {config.model_type!r}; there is one for {', '.join(_TOWERS)}.")
-    num_frames = config.vision_config.num_frames if num_frames is None else num_frames
+    if num_frames is None:
+        num_frames = (config if hasattr(config, "num_frames") else config.vision_config).num_frames
     _check_counts(num_frames=num_frames, num_classes=num_classes, num_tokens=num_tokens)
     context_length = config.text_config.max_position_embeddings
     if num_tokens > context_length:
@@ -122,7 +138,7 @@ def measure_cost(config: Any, *, num_frames: int | None = None, num_classes: int
         inputs = _view_and_texts(config, num_frames, num_classes, num_tokens)
     parameters = _by_tower({name: tensor.numel() for name, tensor in model.named_parameters()}, towers)
     flops = _by_tower(_own_flops(model, inputs), towers)
-    rows = [TowerCost(name, parameters[name], flops[name] // 2, name != TEXT_TOWER) for name in towers]
+    rows = [TowerCost(name, parameters[name], flops[name] // 2, name not in _PER_CLASS_LIST) for name in towers]
     return Cost(tuple(rows), num_frames, num_classes, num_tokens)
 
 
@@ -133,14 +149,18 @@ def _check_counts(**counts: int) -> None:
 
 
 def _view_and_texts(config: Any, num_frames: int, num_classes: int, num_tokens: int) -> dict[str, torch.Tensor]:
-    """Inputs of the right shapes, on the device of the context: one view (1, T, 3, H, W) and class texts (N, L)."""
+    """Inputs of the right shapes, on the device of the context: one view, (1, T, 3, H, W), and class texts, (N, L)."""
     vision = config.vision_config
     size = vision.image_size
     height, width = (size, size) if isinstance(size, int) else size
-    return {
-        "pixel_values": torch.empty(1, num_frames, vision.num_channels, height, width),
+    motion_frame_ratio = getattr(config, "motion_frame_ratio", 1)
+    inputs = {
+        "pixel_values": torch.empty(1, motion_frame_ratio * num_frames, vision.num_channels, height, width),
         "input_ids": torch.empty(num_classes, num_tokens, dtype=torch.long),
     }
+    if getattr(config, "uses_descriptions", False):
+        inputs["description_input_ids"] = inputs["input_ids"].new_empty(num_classes, _DESCRIPTIONS, num_tokens)
+    return inputs
 
 
 def _own_flops(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> dict[str, int]:

@@ -1,8 +1,8 @@
-"""What all video-text models of kinetext share: input checks, the classification loss, and the bank of class texts.
+"""What all video-text models of kinetext share: the bank of class texts, input checks, the classification loss.
 
 kinetext: https://github.com/kinetext/kinetext. This file is saved beside each checkpoint as remote code.
 
-Legend: B videos, T frames, N classes, L tokens, C joint width.
+Legend: B videos, T frames, N classes, k+1 descriptions of a class, L tokens, C joint width.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from transformers import CLIPModel
 
 _BANK_FORMAT = "kinetext-text-bank-1"
 _TEXTS_PER_FORWARD = 256  # bounds the memory of `encode_texts`; the result does not depend on it
@@ -38,16 +39,21 @@ class TextBank:
     tokens. A model with other text weights, and a processor with another tokenizer, refuse it.
 
     Attributes:
-        text_embeds: (N, C) projected text features, not normalised.
+        text_embeds: (N, C) projected features of the class names, not normalised.
         names: N class names in class order.
         text_fingerprint: SHA-256 of the text weights that made the features.
         tokenizer_fingerprint: SHA-256 of the tokenizer, or None if it was not told.
+        description_embeds: (N, k+1, C) projected features of the descriptions of each class, not normalised, 0 where a
+            class has fewer; None without descriptions. Models that read class names only ignore them.
+        description_mask: (N, k+1) bool, False where a class has fewer.
     """
 
     text_embeds: torch.Tensor
     names: tuple[str, ...]
     text_fingerprint: str
     tokenizer_fingerprint: str | None = None
+    description_embeds: torch.Tensor | None = None
+    description_mask: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.text_embeds.ndim != 2 or len(self.text_embeds) != len(self.names):
@@ -55,13 +61,23 @@ class TextBank:
                 f"a TextBank has one name per row of text_embeds (N, C); "
                 f"got {len(self.names)} names for shape {tuple(self.text_embeds.shape)}."
             )
+        if (self.description_embeds is None) != (self.description_mask is None):
+            raise ValueError("description_embeds and description_mask belong together; give both or neither.")
+        if self.description_embeds is not None and self.description_mask is not None:
+            shape, mask_shape = tuple(self.description_embeds.shape), tuple(self.description_mask.shape)
+            if len(shape) != 3 or shape[:2] != mask_shape or (shape[0], shape[2]) != tuple(self.text_embeds.shape):
+                raise ValueError(
+                    f"description_embeds must be (N, k+1, C) beside text_embeds (N, C) = "
+                    f"{tuple(self.text_embeds.shape)} and description_mask (N, k+1); got {shape} and {mask_shape}."
+                )
 
     def __len__(self) -> int:
         return len(self.names)
 
     def to(self, device: torch.device | str) -> TextBank:
         """The same bank with its features on `device`."""
-        return replace(self, text_embeds=self.text_embeds.to(device))
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._tensors().items()}
+        return replace(self, **moved)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one safetensors file; an existing one is replaced only when the new one is complete."""
@@ -75,7 +91,8 @@ class TextBank:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
             partial = Path(folder) / path.name
-            save_file({"text_embeds": self.text_embeds.detach().contiguous().cpu()}, partial, metadata=metadata)
+            tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self._tensors().items()}
+            save_file(tensors, partial, metadata=metadata)
             os.replace(partial, path)
 
     @classmethod
@@ -94,13 +111,21 @@ class TextBank:
                 if metadata.get("format") != _BANK_FORMAT:
                     raise ValueError(f"{path} is a safetensors file but no text bank (no format={_BANK_FORMAT!r}).")
                 return cls(
-                    text_embeds=file.get_tensor("text_embeds"),
+                    **{name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 - it is no dict
                     names=tuple(json.loads(metadata["names"])),
                     text_fingerprint=metadata["text_fingerprint"],
                     tokenizer_fingerprint=json.loads(metadata["tokenizer_fingerprint"]),
                 )
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a readable text bank: {error}") from error
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        tensors = {
+            "text_embeds": self.text_embeds,
+            "description_embeds": self.description_embeds,
+            "description_mask": self.description_mask,
+        }
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 class VideoTextMixin:
@@ -109,6 +134,11 @@ class VideoTextMixin:
     # Modules; `Any` because transformers' own classes, the other base, declare them each in their way.
     text_model: Any
     text_projection: Any
+
+    def freeze_text(self) -> None:
+        """Freezes the text tower and its projection."""
+        self.text_model.requires_grad_(False)
+        self.text_projection.requires_grad_(False)
 
     def text_fingerprint(self) -> str:
         """SHA-256 of the text weights (names, dtypes, shapes, values); hashed again only after they changed.
@@ -137,32 +167,57 @@ class VideoTextMixin:
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         *,
+        description_input_ids: torch.Tensor | None = None,
+        description_attention_mask: torch.Tensor | None = None,
         names: Sequence[str] | None = None,
         tokenizer_fingerprint: str | None = None,
     ) -> TextBank:
-        """The [`TextBank`] of N class texts; no gradient, dropout off whatever the mode of the model.
+        """The [`TextBank`] of N classes; no gradient, dropout off whatever the mode of the model.
 
         Args:
-            input_ids: (N, L) int64.
+            input_ids: (N, L) int64, class names.
             attention_mask: (N, L), 0 at padding.
+            description_input_ids: (N, k+1, L) int64, descriptions of each class, for models that read them (MoTED).
+            description_attention_mask: (N, k+1, L), 0 at padding, all 0 for a description that is not there.
             names: N class names; "0", "1", ... when not given.
             tokenizer_fingerprint: `processor.tokenizer_fingerprint`, so that another tokenizer is noticed later.
 
         Raises:
-            ValueError: for another shape of `input_ids`, or when the number of names is not N.
+            ValueError: for other shapes, or when the number of names is not N.
         """
-        if input_ids.ndim != 2 or len(input_ids) == 0:
-            raise ValueError(f"input_ids must be (N, L), one row per class text; got {tuple(input_ids.shape)}.")
+        check_class_texts(input_ids, description_input_ids, description_attention_mask)
         names = tuple(names) if names is not None else tuple(str(index) for index in range(len(input_ids)))
         if len(names) != len(input_ids):
             raise ValueError(f"{len(names)} names were given for {len(input_ids)} rows of input_ids; give one per row.")
-        chunks = []
         with torch.inference_mode(False), torch.no_grad(), _evaluating(self.text_model):
-            for start in range(0, len(input_ids), _TEXTS_PER_FORWARD):
-                rows = slice(start, start + _TEXTS_PER_FORWARD)
-                mask = None if attention_mask is None else attention_mask[rows]
-                chunks.append(self.get_text_features(input_ids[rows], mask).pooler_output)  # type: ignore[attr-defined]
-        return TextBank(torch.cat(chunks), names, self.text_fingerprint(), tokenizer_fingerprint)  # (N, C)
+            text_embeds = self.encode_rows(input_ids, attention_mask)  # (N, C)
+            descriptions, mask = self.encode_descriptions(description_input_ids, description_attention_mask)
+        if descriptions is not None and mask is None:
+            mask = torch.ones(descriptions.shape[:2], dtype=torch.bool, device=descriptions.device)
+        return TextBank(text_embeds, names, self.text_fingerprint(), tokenizer_fingerprint, descriptions, mask)
+
+    def encode_rows(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Projected features (R, C) of R texts (R, L), a bounded number at a time."""
+        chunks = []
+        for start in range(0, len(input_ids), _TEXTS_PER_FORWARD):
+            rows = slice(start, start + _TEXTS_PER_FORWARD)
+            mask = None if attention_mask is None else attention_mask[rows]
+            chunks.append(self.get_text_features(input_ids[rows], mask).pooler_output)  # type: ignore[attr-defined]
+        return torch.cat(chunks)
+
+    def encode_descriptions(
+        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Projected features (N, k+1, C) and which are there (N, k+1); None for no descriptions, and for all there."""
+        if input_ids is None:
+            return None, None
+        if attention_mask is None:
+            return self.encode_rows(input_ids.flatten(0, 1), None).unflatten(0, input_ids.shape[:2]), None
+        is_there = attention_mask.bool().any(dim=-1)  # (N, k+1)
+        readable = attention_mask.bool() | ~is_there.unsqueeze(-1)  # attention needs a token, also where there is none
+        features = self.encode_rows(input_ids.flatten(0, 1), readable.flatten(0, 1).to(attention_mask))
+        features = features.unflatten(0, is_there.shape)  # (N, k+1, C)
+        return features.masked_fill(~is_there.unsqueeze(-1), 0), is_there
 
     @torch.compiler.assume_constant_result
     def check_text_bank(self, text_bank: TextBank) -> bool:
@@ -189,6 +244,95 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, was_training in modes:
             part.training = was_training
+
+
+def load_clip(clip: str | os.PathLike[str] | Any) -> Any:
+    """A `CLIPModel`, by repository, folder or as it is.
+
+    Raises:
+        TypeError: for another kind of `clip`.
+        RuntimeError: if the files lack a weight, or hold one too many; transformers would only log it.
+    """
+    if isinstance(clip, (str, os.PathLike)):
+        loaded: Any = CLIPModel.from_pretrained(clip, output_loading_info=True)
+        clip, report = loaded
+        _require_all_weights(set(report["missing_keys"]), report["unexpected_keys"])
+    if not isinstance(clip, CLIPModel):
+        raise TypeError(f"clip must be a name, a folder, a CLIPConfig or a CLIPModel; got {type(clip).__name__}.")
+    return clip
+
+
+def load_clip_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copies a CLIP's weights into a model that is built on it; only `model.new_parameter_names()` may be missing.
+
+    Raises:
+        RuntimeError: if another one is missing, or one is left over.
+    """
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    _require_all_weights(set(missing) - model.new_parameter_names(), unexpected)
+
+
+def _require_all_weights(missing: set[str], unexpected: Sequence[str]) -> None:
+    if missing or unexpected:
+        raise RuntimeError(
+            f"not the weights of a CLIP of this size: missing {sorted(missing)}, left over {sorted(unexpected)}."
+        )
+
+
+def interpolate_temporal_positions(
+    position_embedding: torch.Tensor, num_frames: int, frame_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Position embeddings for clips of another length, by linear interpolation over time.
+
+    As `torch.nn.functional.interpolate(mode="linear", align_corners=False)`, but per clip: one with t frames that are
+    not padding gets the positions of a clip of t frames, so padding changes nothing.
+
+    Args:
+        position_embedding: (1, T0, E), T0 the trained number of frames.
+        num_frames: T, the number of frames of the padded clip.
+        frame_mask: (B, T), nonzero at frames, or None if no clip is padded.
+
+    Returns:
+        (1, T, E), or (B, T, E) with a mask; the very parameter when T = T0 and there is no mask.
+    """
+    trained_frames = position_embedding.shape[1]
+    if frame_mask is None:
+        if num_frames == trained_frames:
+            return position_embedding
+        frame_mask = torch.ones(1, num_frames, dtype=torch.bool, device=position_embedding.device)
+    valid = frame_mask.bool()
+    ranks = (valid.cumsum(dim=1) - 1).clamp(min=0)  # (B, T) place of each frame among those of its clip
+    lengths = valid.sum(dim=1, keepdim=True)  # (B, 1)
+    source = ((ranks + 0.5) * trained_frames / lengths - 0.5).clamp(0, trained_frames - 1)  # (B, T) float
+    lower = source.floor().long()
+    upper = (lower + 1).clamp(max=trained_frames - 1)
+    weight = (source - lower).to(position_embedding.dtype).unsqueeze(-1)  # (B, T, 1)
+    table = position_embedding[0]  # (T0, E)
+    return torch.lerp(table[lower], table[upper], weight)  # (B, T, E)
+
+
+def check_class_texts(
+    input_ids: torch.Tensor,
+    description_input_ids: torch.Tensor | None = None,
+    description_attention_mask: torch.Tensor | None = None,
+) -> None:
+    """Raises ValueError unless class names are (N, L) and descriptions, where given, (N, k+1, L) with their mask."""
+    if input_ids.ndim != 2 or len(input_ids) == 0:
+        raise ValueError(f"input_ids must be (N, L), one row per class text; got {tuple(input_ids.shape)}.")
+    if description_input_ids is None:
+        if description_attention_mask is not None:
+            raise ValueError("description_attention_mask was given without description_input_ids.")
+        return
+    shape = tuple(description_input_ids.shape)
+    if len(shape) != 3 or shape[0] != len(input_ids) or 0 in shape:
+        raise ValueError(
+            f"description_input_ids must be (N, k+1, L) with N = {len(input_ids)}, the class names; got {shape}."
+        )
+    if description_attention_mask is not None and tuple(description_attention_mask.shape) != shape:
+        raise ValueError(
+            f"description_attention_mask has shape {tuple(description_attention_mask.shape)}; wanted {shape}, that of "
+            "description_input_ids."
+        )
 
 
 def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int) -> torch.Tensor:

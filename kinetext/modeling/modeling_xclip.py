@@ -22,12 +22,11 @@ import copy
 import functools
 import logging
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPConfig, CLIPModel, initialization
+from transformers import CLIPConfig, initialization
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.x_clip import modeling_x_clip as stock
@@ -40,44 +39,15 @@ from .modeling_video_text import (
     check_frame_mask,
     check_pixel_values,
     classification_loss,
+    interpolate_temporal_positions,
+    load_clip,
+    load_clip_weights,
 )
 
 logger = logging.getLogger(__name__)
 
 _NEW_MODULE_STD = 0.02  # of MIT and prompt generator in the original code (VideoX code)
 _FAR_EXTRAPOLATION = 4  # times the trained frame count, from which on we warn
-
-
-def interpolate_temporal_positions(
-    position_embedding: torch.Tensor, num_frames: int, frame_mask: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Position embeddings for clips of another length, by linear interpolation over time.
-
-    As `torch.nn.functional.interpolate(mode="linear", align_corners=False)`, but per clip: one with t frames that are
-    not padding gets the positions of a clip of t frames, so padding changes nothing.
-
-    Args:
-        position_embedding: (1, T0, E), T0 the trained number of frames.
-        num_frames: T, the number of frames of the padded clip.
-        frame_mask: (B, T), nonzero at frames, or None if no clip is padded.
-
-    Returns:
-        (1, T, E), or (B, T, E) with a mask; the very parameter when T = T0 and there is no mask.
-    """
-    trained_frames = position_embedding.shape[1]
-    if frame_mask is None:
-        if num_frames == trained_frames:
-            return position_embedding
-        frame_mask = torch.ones(1, num_frames, dtype=torch.bool, device=position_embedding.device)
-    valid = frame_mask.bool()
-    ranks = (valid.cumsum(dim=1) - 1).clamp(min=0)  # (B, T) place of each frame among those of its clip
-    lengths = valid.sum(dim=1, keepdim=True)  # (B, 1)
-    source = ((ranks + 0.5) * trained_frames / lengths - 0.5).clamp(0, trained_frames - 1)  # (B, T) float
-    lower = source.floor().long()
-    upper = (lower + 1).clamp(max=trained_frames - 1)
-    weight = (source - lower).to(position_embedding.dtype).unsqueeze(-1)  # (B, T, 1)
-    table = position_embedding[0]  # (T0, E)
-    return torch.lerp(table[lower], table[upper], weight)  # (B, T, E)
 
 
 def _mean_over_frames(features: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
@@ -292,15 +262,11 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         """
         if isinstance(clip, CLIPConfig):
             return cls(XCLIPConfig.from_clip_config(clip, num_frames=num_frames, **overrides))
-        if isinstance(clip, (str, os.PathLike)):
-            clip = _load_clip(clip)
-        if not isinstance(clip, CLIPModel):
-            raise TypeError(f"clip must be a name, a folder, a CLIPConfig or a CLIPModel; got {type(clip).__name__}.")
+        clip = load_clip(clip)
         model: Any = cls(XCLIPConfig.from_clip_config(clip.config, num_frames=num_frames, **overrides))
         model.to(clip.dtype)
         weights = {name.replace("pre_layrnorm", "pre_layernorm"): value for name, value in clip.state_dict().items()}
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        _require_all_weights(set(missing) - model.new_parameter_names(), unexpected)
+        load_clip_weights(model, weights)
         return model
 
     @torch.no_grad()
@@ -319,6 +285,11 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         layers: Any = self.vision_model.encoder.layers
         for layer in layers:
             layer.num_frames = num_frames
+
+    def freeze_text(self) -> None:
+        """Freezes the text tower and, as X-CLIP does for fixed class texts, the logit scale."""
+        super().freeze_text()
+        self.logit_scale.requires_grad_(False)
 
     def new_parameter_names(self) -> set[str]:
         """Names of the parameters that X-CLIP adds to CLIP: message, MIT, prompt modules (10 x rate)."""
@@ -514,19 +485,6 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         patches = self.prompts_visual_layernorm(hidden_states[:, 1:]) @ self.prompts_visual_projection
         patches = patches.view(batch_size, num_frames, -1, patches.shape[-1])  # (B, T, K, E)
         return _mean_over_frames(patches, frame_mask)
-
-
-def _load_clip(name_or_path: str | os.PathLike[str]) -> Any:
-    loaded: Any = CLIPModel.from_pretrained(name_or_path, output_loading_info=True)
-    clip, report = loaded
-    _require_all_weights(report["missing_keys"], report["unexpected_keys"])  # transformers would only log them
-    return clip
-
-
-def _require_all_weights(missing: Iterable[str], unexpected: Iterable[str]) -> None:
-    missing, unexpected = sorted(missing), sorted(unexpected)
-    if missing or unexpected:
-        raise RuntimeError(f"not the weights of a CLIP of this size: missing {missing}, left over {unexpected}.")
 
 
 @functools.cache
