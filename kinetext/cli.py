@@ -99,10 +99,14 @@ def classify(
     labels: Annotated[str, typer.Option(help="Class names, separated by commas; one with a comma in double quotes.")],
     model: Annotated[str, typer.Option(help="Folder or Hub id of a video-text model.")],
     save: Annotated[Path | None, typer.Option(help="Picture to draw: the frames used, and the scores.")] = None,
+    descriptions: Annotated[
+        str | None, typer.Option(help="How the classes move, for MoTED: a file or a built-in name.")
+    ] = None,
     template: Annotated[str | None, typer.Option(help="What names are put into, at {}; as saved by default.")] = None,
     decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
 ) -> None:
     """Score clips against class names."""
+    from .descriptions import load_descriptions
     from .evaluation.classify import classify_clips, load_model
     from .evaluation.contact_sheet import check_picture_path, draw_contact_sheet
 
@@ -111,8 +115,9 @@ def classify(
         raise ValueError(f"labels name a class twice: {names}; its score would be split.")
     if save is not None:
         check_picture_path(save)
+    texts = None if descriptions is None else load_descriptions(descriptions).for_classes(names)
     loaded, processor = load_model(model)
-    results = classify_clips(loaded, processor, clips, names, template=template, decoder=decoder)
+    results = classify_clips(loaded, processor, clips, names, descriptions=texts, template=template, decoder=decoder)
     for result in results:
         _say(f"[bold]{escape(result.name)}[/]")
         table = _table("class", "score#")
@@ -242,6 +247,40 @@ def doctor() -> None:
     Console().print(table)
     if any(check.status == "missing" for check in checks):
         raise typer.Exit(1)
+
+
+@app.command(epilog='Example:  kinetext explain clip.mp4 --text "moving left" --model demo/model --save relevance.png')
+@report_errors
+def explain(
+    clip: Annotated[str, typer.Argument(help="Video file or URL.")],
+    text: Annotated[str, typer.Option(help="Class name whose score is explained.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub id of an X-CLIP or MoTED.")],
+    save: Annotated[Path, typer.Option(help="Picture to draw: heat maps over the frames, and bars for the words.")],
+    descriptions: Annotated[
+        str | None, typer.Option(help="How the class moves, for MoTED: a file or a built-in name.")
+    ] = None,
+    decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
+) -> None:
+    """Show which patches of the frames and which words a score rests on."""
+    from .descriptions import load_descriptions
+    from .evaluation.classify import load_model
+    from .evaluation.drawing import check_picture_path
+    from .evaluation.relevance import explain_clip
+    from .evaluation.relevance_picture import draw_explanation
+
+    check_picture_path(save)
+    texts = None if descriptions is None else load_descriptions(descriptions).for_classes([text])[0]
+    loaded, processor = load_model(model)
+    explanation = explain_clip(loaded, processor, clip, text, descriptions=texts, decoder=decoder)
+    for stream in explanation.streams:
+        for one in stream.texts:
+            _say(f"[bold]{stream.name} stream[/]: {escape(one.text)}")
+            table = _table("word", "relevance#")
+            for word, share in one.words:
+                table.add_row(escape(word), f"{share:.3f}")
+            Console().print(table)
+    draw_explanation(explanation, save)
+    _say(f"picture saved in {escape(str(save))}")
 
 
 if __name__ == "__main__":

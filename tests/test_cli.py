@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from testing_utils import tiny_config, tiny_model
+from rendered_clips import render_clip
+from testing_utils import tiny_config, tiny_model, tiny_moted
 from typer.testing import CliRunner, Result
 
-from kinetext import cli, doctor
+from kinetext import VideoTextProcessor, cli, doctor
+from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext.evaluation.classify import classify_clips, load_model
 from kinetext.processing.video_decoding import VideoDecodeError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -100,6 +103,26 @@ def test_faults_of_ours_keep_their_traceback() -> None:
 
 def test_error_without_message_is_named() -> None:
     assert cli._message(ConnectionResetError()) == "ConnectionResetError"
+
+
+# classify
+
+
+def test_classify_reads_descriptions_from_a_file(tmp_path: Path) -> None:
+    clip = render_clip(tmp_path / "a.mp4", 10)
+    tokenizer = small_tokenizer(["wave", "run"])
+    tiny_moted(num_frames=2, vocab_size=len(tokenizer), max_tokens=77).save_pretrained(tmp_path / "model")
+    VideoTextProcessor(tokenizer, num_frames=2, crop_size=32, motion_frame_ratio=2).save_pretrained(tmp_path / "model")
+    (tmp_path / "moves.yaml").write_text("run: [legs alternate]\nwave: [a hand swings, quickly]\n", "utf-8")
+    arguments = ("classify", clip, "--labels", "wave,run", "--model", tmp_path / "model", "--descriptions")
+    result = kinetext(*arguments, tmp_path / "moves.yaml")
+    assert result.exit_code == 0, result.output
+    loaded, processor = load_model(str(tmp_path / "model"))
+    moves = [["a hand swings", "quickly"], ["legs alternate"]]
+    (wanted,) = classify_clips(loaded, processor, [str(clip)], ["wave", "run"], descriptions=moves)
+    assert all(f"{score:.4f}" in result.output for score in wanted.scores)
+    result = kinetext(*arguments, tmp_path / "none.yaml")
+    assert result.exit_code == 1 and f"error: there is no file '{tmp_path / 'none.yaml'}'" in result.stderr
 
 
 # cost

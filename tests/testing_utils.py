@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import CLIPConfig
 
-from kinetext import XCLIPConfig, XCLIPModel
+from kinetext import MotedConfig, MotedModel, XCLIPConfig, XCLIPModel
 
 TINY_FRAMES = 8
 TINY_IMAGE_SIZE = 32
@@ -68,6 +70,33 @@ def tiny_model(*, attn_implementation: str = "sdpa", **config: Any) -> XCLIPMode
     return model.eval()
 
 
+def tiny_clip_config(*, vocab_size: int = TINY_VOCABULARY, max_tokens: int = 16) -> CLIPConfig:
+    """A CLIP of the sizes of `tiny_config`."""
+    config = tiny_config(text={"vocab_size": vocab_size, "max_position_embeddings": max_tokens}).to_dict()
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    text = {name: config["text_config"][name] for name in (*names, "vocab_size", "max_position_embeddings")}
+    text |= {"bos_token_id": vocab_size - 2, "eos_token_id": vocab_size - 1}
+    vision = {name: config["vision_config"][name] for name in (*names, "image_size", "patch_size")}
+    return CLIPConfig(text_config=text, vision_config=vision, projection_dim=config["projection_dim"])
+
+
+def tiny_moted_config(
+    *, num_frames: int = TINY_FRAMES, vocab_size: int = TINY_VOCABULARY, max_tokens: int = 16, **overrides: Any
+) -> MotedConfig:
+    """A MoTED on `tiny_clip_config`, its attentions with more than one head; `overrides` are fields that differ."""
+    clip = tiny_clip_config(vocab_size=vocab_size, max_tokens=max_tokens)
+    heads = {"motion_num_attention_heads": 3, "joint_num_attention_heads": 2}
+    return MotedConfig.from_clip_config(clip, num_frames=num_frames, **{**heads, **overrides})
+
+
+def tiny_moted(*, attn_implementation: str = "sdpa", **config: Any) -> MotedModel:
+    """A tiny MoTED in evaluation mode with scattered weights; the same ones each time for the same arguments."""
+    torch.manual_seed(0)
+    model = MotedModel._from_config(tiny_moted_config(**config), attn_implementation=attn_implementation)
+    scatter_weights(model)
+    return model.eval()
+
+
 def tiny_videos(batch_size: int = 2, num_frames: int = TINY_FRAMES, *, size: int = TINY_IMAGE_SIZE) -> torch.Tensor:
     """(B, T, 3, H, W) noise, the same each time."""
     generator = torch.Generator().manual_seed(2)
@@ -85,6 +114,18 @@ def tiny_texts(num_classes: int = 3, *, length: int = 9) -> dict[str, torch.Tens
         input_ids[row, end + 1 :] = 1
         attention_mask[row, end + 1 :] = 0
     return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def tiny_descriptions(
+    num_classes: int = 3, count: int = 4, *, missing: Iterable[tuple[int, int]] = ()
+) -> dict[str, torch.Tensor]:
+    """`description_input_ids` and its mask (N, count, L); `missing` are (class, description) that are not there."""
+    texts = tiny_texts(num_classes * (count + 1))  # the first of them are the class names of `tiny_texts`
+    input_ids, mask = (tensor[num_classes:].unflatten(0, (num_classes, count)) for tensor in texts.values())
+    for row, column in missing:
+        input_ids[row, column] = 1
+        mask[row, column] = 0
+    return {"description_input_ids": input_ids, "description_attention_mask": mask}
 
 
 def largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:

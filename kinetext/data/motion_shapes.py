@@ -38,10 +38,12 @@ from rich.progress import track
 __all__ = [
     "SEEN_CLASSES",
     "UNSEEN_CLASSES",
+    "Still",
     "Trajectory",
     "clip_seed",
     "clip_trajectory",
     "render_clip",
+    "render_still",
     "write_clip",
     "write_motion_shapes",
 ]
@@ -203,6 +205,7 @@ def clip_trajectory(class_name: str, seed: int, *, num_frames: int = 16) -> Traj
 
 @dataclass(frozen=True)
 class _Appearance:
+    name: str  # of the outline
     outline: np.ndarray  # (P,2) polygon, centroid at 0, farthest point at distance 1
     colour: np.ndarray  # (3,) RGB from 0 to 1
     background: np.ndarray  # (H,W,3) RGB from 0 to 1
@@ -238,10 +241,11 @@ _OUTLINES: dict[str, np.ndarray] = {
 
 def _appearance(rng: np.random.Generator, size: int) -> _Appearance:
     """A bright shape on a muted, textured background: easy to find, so that what is left to learn is how it moves."""
-    outline = _OUTLINES[str(rng.choice(list(_OUTLINES)))] * (rng.choice((-1, 1)), 1)  # mirrored or not
+    name = str(rng.choice(list(_OUTLINES)))
+    outline = _OUTLINES[name] * (rng.choice((-1, 1)), 1)  # mirrored or not
     colour = _colour(rng.uniform(0.8, 0.95), rng)
     background = _colour(rng.uniform(0.3, 0.5), rng, saturation=0.3) + _texture(rng, size)
-    return _Appearance(outline, colour, background.clip(0, 1))
+    return _Appearance(name, outline, colour, background.clip(0, 1))
 
 
 def _colour(lightness: float, rng: np.random.Generator, *, saturation: float = 1.0) -> np.ndarray:
@@ -285,7 +289,54 @@ def render_clip(class_name: str, seed: int, *, num_frames: int = 16, size: int =
         ValueError: the class is unknown.
     """
     path = clip_trajectory(class_name, seed, num_frames=num_frames)
+    return _draw(_appearance(np.random.default_rng((seed, 0)), size), path, size)
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture of one resting shape, and what is true of it.
+
+    Args:
+        frame: uint8 (H,W,3).
+        outline: name of the shape's outline.
+        colour: (3,) of the shape, RGB from 0 to 1.
+        background: (3,) mean colour of the background, RGB from 0 to 1.
+        x: centre of the shape, from left to right, as a fraction of the width, in [0,1).
+        y: centre of the shape, from top to bottom, as a fraction of the height, in [0,1).
+        radius: distance from the centre to the farthest point, as a fraction of the width.
+    """
+
+    frame: np.ndarray
+    outline: str
+    colour: np.ndarray
+    background: np.ndarray
+    x: float
+    y: float
+    radius: float
+
+
+def render_still(seed: int, *, size: int = 64) -> Still:
+    """A resting shape with the looks and poses that the shapes of the clips have: a pure function of its arguments.
+
+    Args:
+        seed: any integer from 0.
+        size: H and W in pixels.
+    """
     look = _appearance(np.random.default_rng((seed, 0)), size)
+    path = _resting(np.zeros(1), np.random.default_rng((seed, 1)))
+    return Still(
+        frame=_draw(look, path, size)[0],
+        outline=look.name,
+        colour=look.colour,
+        background=look.background.mean((0, 1)),
+        x=float(path.x[0] % 1),
+        y=float(path.y[0] % 1),
+        radius=float(path.radius[0]),
+    )
+
+
+def _draw(look: _Appearance, path: Trajectory, size: int) -> np.ndarray:
+    """Frames, uint8 (T,H,W,3)."""
     coverage = _coverage(look.outline, path, size)[..., None]  # (T,H,W,1)
     frames = look.background.astype(np.float32) * (1 - coverage) + look.colour.astype(np.float32) * coverage
     return (frames * 255 + 0.5).astype(np.uint8)

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoProcessor
 from ..conversion.xclip import HUB_ID
 from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import DECODERS, VideoFrames
-from .class_texts import encode_class_texts
+from .class_texts import encode_class_texts, uses_descriptions
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def classify_clips(
     clips: Sequence[str],
     labels: Sequence[str],
     *,
+    descriptions: Sequence[Sequence[str]] | None = None,
     template: str | None = None,
     decoder: str = DECODERS[0],
 ) -> list[Classification]:
@@ -74,14 +75,20 @@ def classify_clips(
         processor: its processor.
         clips: paths or URLs.
         labels: N class names.
+        descriptions: N lists of descriptions, in the order of `labels`, for a model that uses them (MoTED).
         template: what the names are put into, at `{}`; the saved one by default.
         decoder: "pyav" or "decord".
+
+    Raises:
+        ValueError: for descriptions that the model does not use, besides what the processor refuses.
     """
-    bank = encode_class_texts(model, processor, labels, template=template)
+    if descriptions is not None and not uses_descriptions(model):
+        raise ValueError(f"this {model.config.model_type} reads class names only; leave the descriptions out.")
+    bank = encode_class_texts(model, processor, labels, descriptions=descriptions, template=template)
     results = []
     for clip in clips:
         frames = processor.read_clips(clip, decoder=decoder)[0]
-        batch = processor(videos=frames.frames, num_frames=len(frames.frames), sampling="segments").to(model.device)
-        scores = model(**batch, text_bank=bank).logits_per_video[0].softmax(dim=-1)
+        pixel_values = processor.transform([frames]).to(model.device)  # (1,T,3,S,S), one view
+        scores = model(pixel_values=pixel_values, text_bank=bank).logits_per_video[0].softmax(dim=-1)
         results.append(Classification(str(clip), tuple(labels), tuple(scores.tolist()), frames))
     return results

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .classify import Classification
+from .drawing import (
+    GREY,
+    INK,
+    PALE_BAR,
+    PAPER,
+    STRONG_BAR,
+    check_picture_path,
+    fitted,
+    font,
+    frame_caption,
+    save_picture,
+)
 
 _MAX_THUMB_HEIGHT = 112  # pixels, as all of these
 _MAX_THUMB_WIDTH = 300
@@ -24,8 +34,6 @@ _CAPTION = 16
 _BARS_WIDTH = 300
 _BAR_HEIGHT = 22
 _NUM_BARS = 5
-_INK, _GREY, _PAPER = (32, 33, 36), (110, 113, 118), (255, 255, 255)
-_BAR, _BEST_BAR = (201, 211, 224), (66, 120, 196)
 
 
 def draw_contact_sheet(results: Sequence[Classification], path: str | os.PathLike[str]) -> None:
@@ -41,58 +49,43 @@ def draw_contact_sheet(results: Sequence[Classification], path: str | os.PathLik
     rows = [_draw_row(result) for result in results]
     width = max(row.width for row in rows) + 2 * _MARGIN
     height = sum(row.height for row in rows) + _MARGIN * (len(rows) + 1)
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     y = _MARGIN
     for row in rows:
         sheet.paste(row, (_MARGIN, y))
         y += row.height + _MARGIN
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        sheet.save(Path(folder) / path.name)
-        os.replace(Path(folder) / path.name, path)
-
-
-def check_picture_path(path: Path) -> None:
-    """Raises ValueError unless the suffix is of a picture format that can be written."""
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise ValueError(f"{path.name!r} has no picture suffix; use for example .png.")
+    save_picture(sheet, path)
 
 
 def _draw_row(result: Classification) -> Image.Image:
     thumbnails = [_thumbnail(frame.numpy()) for frame in result.frames.frames]
-    captions = [_caption(result, index) for index in range(len(thumbnails))]
-    cell_width = math.ceil(max(thumbnails[0].width, *(_font(11).getlength(text) for text in captions))) + _GAP
+    captions = [frame_caption(result.frames, index) for index in range(len(thumbnails))]
+    cell_width = math.ceil(max(thumbnails[0].width, *(font(11).getlength(text) for text in captions))) + _GAP
     cell_height = thumbnails[0].height + _CAPTION + _GAP
     lines = math.ceil(len(thumbnails) / max(1, _STRIP_WIDTH // cell_width))
     columns = math.ceil(len(thumbnails) / lines)  # 8 frames are 4 + 4 rather than 7 + 1
     strip_width = columns * cell_width
     width = strip_width + _MARGIN + _BARS_WIDTH
     height = _TITLE + max(lines * cell_height, _NUM_BARS * (_BAR_HEIGHT + 4))
-    row = Image.new("RGB", (width, height), _PAPER)
+    row = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(row)
-    draw.text((0, 0), _fitted(Path(result.name).name, width, _font(16)), fill=_INK, font=_font(16))
+    draw.text((0, 0), fitted(Path(result.name).name, width, font(16)), fill=INK, font=font(16))
     for index, (thumbnail, caption) in enumerate(zip(thumbnails, captions, strict=True)):
         x, y = (index % columns) * cell_width, _TITLE + (index // columns) * cell_height
         row.paste(thumbnail, (x, y))
-        draw.text((x, y + thumbnail.height + 1), caption, fill=_GREY, font=_font(11))
+        draw.text((x, y + thumbnail.height + 1), caption, fill=GREY, font=font(11))
     _draw_bars(draw, result, strip_width + _MARGIN, _TITLE)
     return row
-
-
-def _caption(result: Classification, index: int) -> str:
-    time = float(result.frames.timestamps[index])
-    frame = f"frame {result.frames.indices[index]}"
-    return frame if math.isnan(time) else f"{time:.2f} s · {frame}"
 
 
 def _draw_bars(draw: ImageDraw.ImageDraw, result: Classification, left: int, top: int) -> None:
     for place, (label, score) in enumerate(result.ranked()[:_NUM_BARS]):
         y = top + place * (_BAR_HEIGHT + 4)
-        colour = _BEST_BAR if place == 0 else _BAR
+        colour = STRONG_BAR if place == 0 else PALE_BAR
         draw.rectangle((left, y, left + max(2, round(score * (_BARS_WIDTH - 1))), y + _BAR_HEIGHT), fill=colour)
-        text_colour = _PAPER if place == 0 and score > 0.75 else _INK
-        text = _fitted(f"{score:6.1%}  {label}", _BARS_WIDTH - 12, _font(13))
-        draw.text((left + 6, y + 4), text, fill=text_colour, font=_font(13))
+        text_colour = PAPER if place == 0 and score > 0.75 else INK
+        text = fitted(f"{score:6.1%}  {label}", _BARS_WIDTH - 12, font(13))
+        draw.text((left + 6, y + 4), text, fill=text_colour, font=font(13))
 
 
 def _thumbnail(frame: np.ndarray) -> Image.Image:
@@ -101,18 +94,3 @@ def _thumbnail(frame: np.ndarray) -> Image.Image:
     scale = min(_MAX_THUMB_WIDTH / image.width, _MAX_THUMB_HEIGHT / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.BICUBIC)
-
-
-def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text in one line, shortened from its end if it is wider than `width` pixels."""
-    text = " ".join(text.encode(errors="replace").decode().split())  # file names may be no UTF-8
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

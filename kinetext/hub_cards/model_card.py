@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,63 @@ _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 _NUM_EXAMPLE_TEXTS = 3
 
 
+@dataclass(frozen=True)
+class _Family:
+    """What the card says of every model of one type.
+
+    Attributes:
+        tag: on the Hub, besides "kinetext".
+        summary: what it is, in a sentence or two.
+        stock_note: whether and how transformers' own classes load it.
+        citation: a BibTeX entry.
+    """
+
+    tag: str
+    summary: str
+    stock_note: str
+    citation: str
+
+
+_XCLIP = _Family(
+    tag="x-clip",
+    summary=(
+        "X-CLIP: CLIP with messages between frames, a multi-frame integration transformer and video-specific prompts."
+    ),
+    stock_note="Stock `transformers.XCLIPModel` loads the weights too, for clips of {num_frames} frames.",
+    citation="""@inproceedings{ni2022expanding,
+  title = {Expanding Language-Image Pretrained Models for General Video Recognition},
+  author = {Ni, Bolin and Peng, Houwen and Chen, Minghao and Zhang, Songyang and Meng, Gaofeng and Fu, Jianlong and Xiang, Shiming and Ling, Haibin},
+  booktitle = {European Conference on Computer Vision (ECCV)},
+  year = {2022}
+}""",  # noqa: E501 - a BibTeX field stays on one line
+)
+
+_MOTED = _Family(
+    tag="moted",
+    summary=(
+        "MoTED: a frozen CLIP with a motion encoder beside its image tower, and an adapter for descriptions that say "
+        "how each class moves."
+    ),
+    stock_note="There is no MoTED in transformers itself.",
+    citation="""@inproceedings{moted2024,
+  title = {Enhanced Motion-Text Alignment for Image-to-Video Transfer Learning},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages = {18504--18515},
+  year = {2024}
+}""",
+)
+
+_FAMILIES = {"xclip": _XCLIP, "moted": _MOTED}
+
+
 def write_model_card(
     folder: str | os.PathLike[str],
     *,
     class_texts: Sequence[str],
     settings: Mapping[str, Any],
     result: EvaluationResult | None,
+    descriptions: Sequence[Sequence[str]] | None = None,
+    description_source: str | None = None,
 ) -> None:
     """Writes README.md beside a saved model and processor; same inputs, same bytes.
 
@@ -32,30 +84,54 @@ def write_model_card(
         class_texts: N texts the model was trained on.
         settings: of the run, as name and value.
         result: the final evaluation, or None if there was none.
+        descriptions: N lists of descriptions, in the order of `class_texts`, if the model was trained on any.
+        description_source: where they come from, as in the settings.
     """
     folder = Path(folder)
+    family = _FAMILIES[json.loads((folder / "config.json").read_text("utf-8"))["model_type"]]
     processor = json.loads((folder / "processor_config.json").read_text("utf-8"))
     card = ModelCard.from_template(
-        ModelCardData(library_name="transformers", pipeline_tag="video-classification", tags=["kinetext", "x-clip"]),
+        ModelCardData(library_name="transformers", pipeline_tag="video-classification", tags=["kinetext", family.tag]),
         template_path=str(_TEMPLATE),
         title=_one_line(folder.resolve().name),
         repository=json.dumps(folder.resolve().name, ensure_ascii=False),
         version=__version__,
+        summary=family.summary,
+        stock_note=family.stock_note.format(num_frames=processor["num_frames"]),
+        citation=family.citation,
         num_classes=len(class_texts),
         class_texts=", ".join(_code(text) for text in class_texts),
         example_texts=json.dumps(list(class_texts)[:_NUM_EXAMPLE_TEXTS], ensure_ascii=False),
+        example_descriptions=_example_descriptions(descriptions),
+        descriptions=_described(class_texts, descriptions, description_source),
         settings={_cell(name): _cell(value) for name, value in settings.items()},
         metrics=result.metrics() if result is not None else None,
         num_parameters=f"{_num_parameters(folder):,}",
-        **{
-            key: processor[key]
-            for key in ("num_frames", "sampling", "short_side", "crop_size", "image_mean", "image_std")
-        },
-        template=_code(processor["template"]),
+        **{**processor, "template": _code(processor["template"])},
     )
     partial = folder / ".README.md.tmp"
     partial.write_text(str(card), encoding="utf-8")
     os.replace(partial, folder / "README.md")
+
+
+def _example_descriptions(descriptions: Sequence[Sequence[str]] | None) -> str:
+    """Descriptions of the example texts as Python code; "" where there are none."""
+    if descriptions is None:
+        return ""
+    return json.dumps([list(texts) for texts in descriptions[:_NUM_EXAMPLE_TEXTS]], ensure_ascii=False, indent=4)
+
+
+def _described(class_texts: Sequence[str], descriptions: Sequence[Sequence[str]] | None, source: str | None) -> str:
+    """How many descriptions of which class, and where from; "" where there are none."""
+    if descriptions is None:
+        return ""
+    counts = [len(texts) for texts in descriptions]
+    number = (
+        f"{counts[0]} of each class"
+        if len(set(counts)) == 1
+        else ", ".join(f"{count} of {_code(text)}" for text, count in zip(class_texts, counts, strict=True))
+    )
+    return f"{number}, from {_code(source)}" if source is not None else number
 
 
 def _one_line(value: Any) -> str:

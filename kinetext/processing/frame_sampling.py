@@ -1,15 +1,19 @@
 """Which frames of a video a model sees: `segments`, `uniform`, `dense` or `all`, for one or several clips.
 
+A model with a motion encoder sees motion frames too, between the sampled ones (see [`add_motion_frames`]).
+
 kinetext: https://github.com/kinetext/kinetext. This file is saved beside each checkpoint as remote code.
 
 A video with fewer frames than are asked for repeats frames in place, so order is kept and no frame follows a later one:
 `segments` and `uniform` by their own formulas, `dense` by falling back to `uniform` when the video is shorter than the
 window. Nothing wraps around to the start (the original X-CLIP code does in training, VideoX `pipeline.py`).
 
-Legend: n frames of the video, T frames of a clip, V clips.
+Legend: n frames of the video, T sampled frames of a clip, a the motion frame ratio, V clips.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 
@@ -23,17 +27,20 @@ def sample_frames(
     sampling: str = "segments",
     stride: int = 1,
     num_clips: int = 1,
+    motion_frame_ratio: int = 1,
     generator: torch.Generator | None = None,
 ) -> list[list[int]]:
-    """Frame indices of each clip, V lists of T.
+    """Frame indices of each clip, V lists of a*T.
 
     Args:
         total_frames: n, frames in the video.
-        num_frames: T, frames of a clip; ignored by "all".
+        num_frames: T, sampled frames of a clip; ignored by "all".
         sampling: "segments" (TSN: one frame of each of T equal segments, X-CLIP's way), "uniform" (first to last frame
             in equal steps), "dense" (T frames at `stride`), "all" (every frame).
         stride: distance of neighbouring frames in "dense".
         num_clips: V. Without a generator, clips are spread evenly; with one, "segments" and "dense" draw each anew.
+        motion_frame_ratio: a; each sampled frame is followed by a - 1 motion frames. With "all", every frame is there
+            already, and the last one is repeated until their number is divisible by a.
         generator: makes "segments" and "dense" random, as in training; "uniform" and "all" have nothing to draw.
 
     Raises:
@@ -44,20 +51,49 @@ def sample_frames(
         ("num_frames", num_frames),
         ("stride", stride),
         ("num_clips", num_clips),
+        ("motion_frame_ratio", motion_frame_ratio),
     ):
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
-    if sampling == "segments":
-        return [_segment_indices(total_frames, num_frames, v, num_clips, generator) for v in range(num_clips)]
-    if sampling == "uniform":
-        return _uniform_indices(total_frames, num_frames, num_clips)
-    if sampling == "dense":
-        return [_dense_indices(total_frames, num_frames, stride, v, num_clips, generator) for v in range(num_clips)]
     if sampling == "all":
         if num_clips > 1:
             raise ValueError(f'sampling="all" takes every frame once; num_clips={num_clips} has no meaning with it.')
-        return [list(range(total_frames))]
-    raise ValueError(f"unknown sampling {sampling!r}; choose one of {', '.join(SAMPLINGS)}.")
+        return [[*range(total_frames), *[total_frames - 1] * (-total_frames % motion_frame_ratio)]]
+    if sampling == "segments":
+        clips = [_segment_indices(total_frames, num_frames, v, num_clips, generator) for v in range(num_clips)]
+    elif sampling == "uniform":
+        clips = _uniform_indices(total_frames, num_frames, num_clips)
+    elif sampling == "dense":
+        clips = [_dense_indices(total_frames, num_frames, stride, v, num_clips, generator) for v in range(num_clips)]
+    else:
+        raise ValueError(f"unknown sampling {sampling!r}; choose one of {', '.join(SAMPLINGS)}.")
+    return [add_motion_frames(clip, total_frames, motion_frame_ratio) for clip in clips]
+
+
+def add_motion_frames(indices: list[int], total_frames: int, ratio: int) -> list[int]:
+    """The frames of one clip with motion frames between them, for a model with a motion encoder (MoTED).
+
+    `result[::ratio] == indices`: an image tower that sees every ratio-th frame sees exactly what it would see without
+    motion frames, so a frozen CLIP stays comparable and nothing else about the sampling changes. In training the
+    sampled frames are drawn and these follow from them.
+
+    Args:
+        indices: T frames in order.
+        total_frames: n, frames in the video.
+        ratio: a; after each frame come a - 1 others, in equal steps (rounded down) towards the next one. After the last
+            frame the step is that of the gap before it, and with T = 1 that of the rest of the video; no index exceeds
+            n - 1, so motion frames are repeated where a video is short.
+
+    Returns:
+        a*T indices in order.
+    """
+    last_gap = indices[-1] - indices[-2] if len(indices) > 1 else total_frames - indices[0]
+    gaps = [*(after - before for before, after in itertools.pairwise(indices)), last_gap]
+    return [
+        min(index + step * gap // ratio, total_frames - 1)
+        for index, gap in zip(indices, gaps, strict=True)
+        for step in range(ratio)
+    ]
 
 
 def _segment_indices(

@@ -1,8 +1,11 @@
-"""From video files and class names to the tensors of a video-text model: decode, sample, transform, tokenise.
+"""From video files, class names and descriptions to the tensors of a video-text model.
+
+Decode, sample, transform, tokenise.
 
 kinetext: https://github.com/kinetext/kinetext. This file is saved beside each checkpoint as remote code.
 
-Legend: B videos, V views (clips x crops), T frames, N class texts, L tokens, S the side of the square a model sees.
+Legend: B videos, V views (clips x crops), T frames, N class texts, K descriptions of a class, L tokens, S the side of
+the square a model sees. With motion frames, read a*T for T in shapes, a being `motion_frame_ratio`.
 """
 
 from __future__ import annotations
@@ -42,13 +45,27 @@ _ACCEPTED = (
 )
 _WANTED_DTYPES = "wanted uint8 in 0..255 or floats in [0,1]"
 
+# What a processor saves: which frames of a video, which pixels of a frame, which text of a name.
+CONTRACT = (
+    "num_frames",
+    "motion_frame_ratio",
+    "sampling",
+    "stride",
+    "crop_size",
+    "short_side",
+    "interpolation",
+    "image_mean",
+    "image_std",
+    "template",
+)
+
 
 class VideoTextProcessor(ProcessorMixin):
     """Everything between files and tensors; saved with a checkpoint, so that it carries its own temporal contract.
 
     Args:
         tokenizer: tokenizer of the class texts; may be missing when only videos are processed.
-        num_frames: T, frames of a clip.
+        num_frames: T, sampled frames of a clip.
         sampling: "segments", "uniform", "dense" or "all" (see `frame_sampling`).
         stride: distance of neighbouring frames in "dense".
         crop_size: S, pixels.
@@ -57,6 +74,8 @@ class VideoTextProcessor(ProcessorMixin):
         image_mean: per channel, of values in [0,1].
         image_std: per channel, of values in [0,1].
         template: what class names are put into, at `{}`.
+        motion_frame_ratio: a, frames of `pixel_values` per sampled frame: 1, or MoTED's `motion_frame_ratio`, whose
+            motion encoder sees frames between the sampled ones (see `frame_sampling`).
 
     Example:
         >>> import numpy as np
@@ -77,12 +96,18 @@ class VideoTextProcessor(ProcessorMixin):
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
         template: str = "{}",
+        motion_frame_ratio: int = 1,
         **kwargs: Any,
     ) -> None:
         _check_choice("sampling", sampling, SAMPLINGS)
         _check_choice("interpolation", interpolation, INTERPOLATIONS)
         _check_template(template)
-        for name, value in (("num_frames", num_frames), ("stride", stride), ("crop_size", crop_size)):
+        for name, value in (
+            ("num_frames", num_frames),
+            ("stride", stride),
+            ("crop_size", crop_size),
+            ("motion_frame_ratio", motion_frame_ratio),
+        ):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
         if not all(value > 0 for value in image_std):
@@ -98,6 +123,7 @@ class VideoTextProcessor(ProcessorMixin):
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
         self.template = template
+        self.motion_frame_ratio = motion_frame_ratio
         super().__init__(tokenizer, **kwargs)
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
@@ -110,13 +136,17 @@ class VideoTextProcessor(ProcessorMixin):
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Our saved parameters; in a repository that is not ours, frame count and size come from its `config.json`."""
+        """Our saved parameters; in a repository that is not ours, frame counts and size come from its `config.json`."""
         hub_kwargs = dict(kwargs)
         processor_dict, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         if "num_frames" not in processor_dict:
             config, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub_kwargs)
             vision = config.get("vision_config", {})
-            processor_dict = {"num_frames": vision.get("num_frames", 8), "crop_size": vision.get("image_size", 224)}
+            processor_dict = {
+                "num_frames": config.get("num_frames", vision.get("num_frames", 8)),  # MoTED's, X-CLIP's
+                "motion_frame_ratio": config.get("motion_frame_ratio", 1),
+                "crop_size": vision.get("image_size", 224),
+            }
         return processor_dict, kwargs
 
     @classmethod
@@ -150,15 +180,22 @@ class VideoTextProcessor(ProcessorMixin):
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
     @property
+    def contract(self) -> dict[str, Any]:
+        """What is saved besides the tokenizer, by the names of the constructor."""
+        return {name: getattr(self, name) for name in CONTRACT}
+
+    @property
     def model_input_names(self) -> list[str]:
         """Names of the tensors a call can return."""
-        return ["pixel_values", "frame_mask", "input_ids", "attention_mask", "text_bank"]
+        descriptions = ["description_input_ids", "description_attention_mask"]
+        return ["pixel_values", "frame_mask", "input_ids", "attention_mask", *descriptions, "text_bank"]
 
     def __call__(
         self,
         videos: Any = None,
         text: str | Sequence[str] | None = None,
         *,
+        descriptions: Sequence[Sequence[str]] | None = None,
         text_bank: Any = None,
         template: str | None = None,
         num_frames: int | None = None,
@@ -171,15 +208,18 @@ class VideoTextProcessor(ProcessorMixin):
         padding: bool | str = True,
         return_tensors: str = "pt",
     ) -> BatchFeature:
-        """Model inputs of videos, class texts, or both.
+        """Model inputs of videos, class texts with or without descriptions, or both.
 
         Args:
             videos: a path, URL, bytes, file object, (T,H,W,3) uint8 array or tensor, (T,H,W,3) float one in [0,1], list
                 of PIL images or of (H,W,3) arrays, undecoded `datasets` Video value, or a list of these, mixed.
             text: N class names.
-            text_bank: class texts encoded before, instead of `text`; checked against this tokenizer and passed on.
+            descriptions: N lists of 1 to K texts that say how a class moves, in class order; for MoTED the conceptual
+                one first, then the discriminative ones. They are taken as they are, without the template.
+            text_bank: class texts encoded before, instead of `text` and `descriptions`; checked against this tokenizer
+                and passed on.
             template: replaces the saved one, e.g. "a video of {}".
-            num_frames: replaces the saved T; so do `sampling` and `stride`.
+            num_frames: replaces the saved T; so do `sampling` and `stride`. Motion frames are added to these.
             sampling: as in `frame_sampling`; "all" takes every frame and pads shorter clips (see `frame_mask`).
             stride: distance of neighbouring frames in "dense".
             num_clips: clips per video.
@@ -193,6 +233,8 @@ class VideoTextProcessor(ProcessorMixin):
             pixel_values: float32 (B,T,3,S,S), or (B,V,T,3,S,S) with V = num_clips * num_crops > 1 (crops outermost).
             frame_mask: (B,T) 1 at frames, only where clips have different lengths.
             input_ids, attention_mask: (N,L) int64.
+            description_input_ids, description_attention_mask: (N,K,L) int64, K the longest list; in a class with fewer
+                descriptions the rest is padding, its mask zero.
             text_bank: the one passed in.
 
         Raises:
@@ -203,13 +245,13 @@ class VideoTextProcessor(ProcessorMixin):
         """
         if return_tensors != "pt":
             raise ValueError(f'return_tensors={return_tensors!r} is not supported; only "pt" is.')
-        if videos is None and text is None and text_bank is None:
+        if videos is None and text is None and descriptions is None and text_bank is None:
             raise ValueError("nothing to process: pass videos, text, or both.")
-        if text is not None and text_bank is not None:
-            raise ValueError("pass class texts as text or as text_bank, not both.")
+        if text_bank is not None and not (text is None and descriptions is None):
+            raise ValueError("pass class texts as text (and descriptions) or as text_bank, not both.")
         data: dict[str, Any] = {}
         if videos is not None:
-            options = {
+            options: dict[str, Any] = {
                 "num_frames": num_frames,
                 "sampling": sampling,
                 "stride": stride,
@@ -217,10 +259,13 @@ class VideoTextProcessor(ProcessorMixin):
                 "generator": generator,
                 "decoder": decoder,
             }
-            views = [self._views(video, num_crops, **options) for video in _as_batch(videos)]
+            views = [self.transform(self.read_clips(video, **options), num_crops) for video in _as_batch(videos)]
             data.update(_stack_views(views))
-        if text is not None:
-            data.update(self._tokenise([text] if isinstance(text, str) else list(text), template, padding))
+        names = None if text is None else [text] if isinstance(text, str) else list(text)
+        if names is not None:
+            data.update(self._tokenise_names(names, template, padding))
+        if descriptions is not None:
+            data.update(self._tokenise_descriptions(descriptions, names, padding))
         if text_bank is not None:
             self.check_text_bank(text_bank)
         batch = BatchFeature(data)
@@ -249,6 +294,7 @@ class VideoTextProcessor(ProcessorMixin):
                 sampling=self.sampling if sampling is None else sampling,
                 stride=self.stride if stride is None else stride,
                 num_clips=num_clips,
+                motion_frame_ratio=self.motion_frame_ratio,
                 generator=generator,
             )
             counts.append(len(clips[0]))
@@ -284,12 +330,20 @@ class VideoTextProcessor(ProcessorMixin):
                 f"{self.tokenizer_fingerprint[:12]}; encode the class texts again with this processor."
             )
 
-    def _views(self, video: Any, num_crops: int, **options: Any) -> torch.Tensor:
-        """All views of one video, float32 (V,T,3,S,S), crops outermost."""
+    def transform(self, clips: Sequence[VideoFrames], num_crops: int = 1) -> torch.Tensor:
+        """The views of a video whose frames are chosen, as a call makes them.
+
+        Args:
+            clips: what `read_clips` gave.
+            num_crops: 1 (centre) or 3 (along the longer side).
+
+        Returns:
+            float32 (V,T,3,S,S), crops outermost.
+        """
         if num_crops not in (1, 3):
             raise ValueError(f"num_crops={num_crops} is not supported; choose 1 (centre) or 3 (along the longer side).")
         crops: list[list[torch.Tensor]] = []
-        for clip in self.read_clips(video, **options):
+        for clip in clips:
             frames = _channels_first(clip.frames)  # (T,3,H,W)
             if num_crops == 1:
                 frames = resize_short_side(frames, self.short_side, self.interpolation)
@@ -300,7 +354,7 @@ class VideoTextProcessor(ProcessorMixin):
         views = torch.stack([clip[crop] for crop in range(num_crops) for clip in crops])  # (V,T,3,S,S)
         return normalise(views, self.image_mean, self.image_std)
 
-    def _tokenise(self, names: list[str], template: str | None, padding: bool | str) -> dict[str, torch.Tensor]:
+    def _tokenise_names(self, names: list[str], template: str | None, padding: bool | str) -> dict[str, torch.Tensor]:
         template = self.template if template is None else template
         _check_template(template)
         for index, name in enumerate(names):
@@ -309,13 +363,38 @@ class VideoTextProcessor(ProcessorMixin):
         if not names:
             raise ValueError("text is empty; pass at least one class name.")
         texts = [template.replace("{}", name) for name in names]
+        return self._tokenise(texts, [f"text[{index}]" for index in range(len(texts))], padding)
+
+    def _tokenise_descriptions(
+        self, descriptions: Sequence[Sequence[str]], names: list[str] | None, padding: bool | str
+    ) -> dict[str, torch.Tensor]:
+        """Tensors (N,K,L): the tokens of all descriptions at their class and rank, padding elsewhere."""
+        _check_descriptions(descriptions, names)
+        places = [(index, rank) for index, texts in enumerate(descriptions) for rank in range(len(texts))]
+        tokens = self._tokenise(
+            [descriptions[index][rank] for index, rank in places],
+            [f"descriptions[{index}][{rank}]" for index, rank in places],
+            padding,
+        )  # (M,L), M descriptions in all
+        shape = (len(descriptions), max(map(len, descriptions)), tokens["input_ids"].shape[1])
+        rows = tuple(torch.tensor(places).T)  # (M,) classes, (M,) ranks
+        padding_ids = torch.full(shape, self._require_tokenizer().pad_token_id)
+        return {
+            "description_input_ids": padding_ids.index_put(rows, tokens["input_ids"]),
+            "description_attention_mask": torch.zeros(shape, dtype=torch.int64).index_put(
+                rows, tokens["attention_mask"]
+            ),
+        }
+
+    def _tokenise(self, texts: list[str], labels: list[str], padding: bool | str) -> dict[str, torch.Tensor]:
+        """Tensors (M,L) of M texts; `labels` say in an error which one is too long."""
         tokens = self._require_tokenizer()(texts, padding=padding, return_tensors="pt")
         lengths = tokens["attention_mask"].sum(dim=1)
         longest = int(lengths.argmax())
         if lengths[longest] > self._max_tokens():
             raise ValueError(
-                f"text[{longest}] has {int(lengths[longest])} tokens, the model takes {self._max_tokens()}; shorten it "
-                f"(nothing is cut silently): {texts[longest][:200]!r}"
+                f"{labels[longest]} has {int(lengths[longest])} tokens, the model takes {self._max_tokens()}; shorten "
+                f"it (nothing is cut silently): {texts[longest][:200]!r}"
             )
         return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
 
@@ -336,6 +415,33 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 def _check_template(template: str) -> None:
     if "{}" not in template:
         raise ValueError(f"template={template!r} has no place for the class name; write it as {{}}.")
+
+
+def _check_descriptions(descriptions: Any, names: list[str] | None) -> None:
+    """Raises ValueError unless there is one non-empty list of non-empty strings per class."""
+    if not _is_list(descriptions) or not descriptions or not all(_is_list(texts) for texts in descriptions):
+        raise ValueError(
+            "descriptions are no list of lists; pass one list of strings per class: [[...], ...], the conceptual "
+            "description first."
+        )
+    if names is not None and len(descriptions) != len(names):
+        raise ValueError(
+            f"descriptions has {len(descriptions)} lists for {len(names)} class names; pass one list per class, in "
+            "class order."
+        )
+    for index, texts in enumerate(descriptions):
+        if not texts:
+            raise ValueError(f"descriptions[{index}] is empty; pass at least one description of each class.")
+        for rank, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f"descriptions[{index}][{rank}] = {text!r} is no description; pass non-empty strings, and leave "
+                    "out one that is missing."
+                )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _is_array(value: Any) -> bool:

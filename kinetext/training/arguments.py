@@ -14,9 +14,11 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..data.annotations import text_of_class
+from ..descriptions import load_descriptions
+from ..processing.processing_video_text import CONTRACT
 from ..processing.video_decoding import DECODERS
 
-_CONTRACT = ("num_frames", "sampling", "stride", "template", "short_side")
+ARCHITECTURES = ("xclip", "moted")
 
 
 def _mapping(name: str, text: str | None) -> dict[str, Any]:
@@ -36,14 +38,24 @@ class ModelArguments:
 
     model: str | None = field(
         default=None,
-        metadata={"help": "Repository or folder of an X-CLIP (fine-tuned further) or of a CLIP (becomes an X-CLIP)."},
+        metadata={
+            "help": "Repository or folder of an X-CLIP or MoTED (fine-tuned further), or of a CLIP to start from."
+        },
     )
     preset: str | None = field(
         default=None, metadata={"help": "Published size with random weights, e.g. base-patch16."}
     )
     model_config: str | None = field(
         default=None,
-        metadata={"help": "Fields of XCLIPConfig for random weights: a mapping in YAML, JSON on the line."},
+        metadata={"help": "Fields of XCLIPConfig or MotedConfig for random weights: a mapping in YAML, else JSON."},
+    )
+    architecture: str | None = field(
+        default=None,
+        metadata={"help": "What a CLIP, preset or model_config becomes: xclip (the default) or moted."},
+    )
+    model_overrides: str | None = field(
+        default=None,
+        metadata={"help": "Fields of the configuration that a CLIP gets, e.g. switches of MoTED: as model_config."},
     )
     num_frames: int | None = field(
         default=None, metadata={"help": "Frames per clip. This and the next four: as saved with `model` by default."}
@@ -61,18 +73,36 @@ class ModelArguments:
         given = [name for name in ("model", "preset", "model_config") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of model, preset and model_config; got {given or 'none'}.")
+        if self.architecture not in (None, *ARCHITECTURES):
+            raise ValueError(
+                f"architecture={self.architecture!r} is unknown; choose one of {', '.join(ARCHITECTURES)}."
+            )
+        if self.model_overrides is not None and self.model is None:
+            raise ValueError(
+                "model_overrides change what the CLIP of `model` becomes; without one, write these fields into "
+                "model_config."
+            )
         if self.sampling == "all":
             raise ValueError('sampling="all" gives clips of different lengths; train with segments, uniform or dense.')
 
     @property
     def contract(self) -> dict[str, Any]:
         """The arguments of `VideoTextProcessor` that were given."""
-        return {name: getattr(self, name) for name in _CONTRACT if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in _GIVEN_CONTRACT if getattr(self, name) is not None}
 
     @property
     def config_fields(self) -> dict[str, Any]:
         """The fields of `model_config` as a dictionary."""
         return _mapping("model_config", self.model_config)
+
+    @property
+    def override_fields(self) -> dict[str, Any]:
+        """The fields of `model_overrides` as a dictionary."""
+        return _mapping("model_overrides", self.model_overrides)
+
+
+# What a recipe can say of a processor; the rest belongs to the checkpoint or the model.
+_GIVEN_CONTRACT = tuple(item.name for item in dataclasses.fields(ModelArguments) if item.name in CONTRACT)
 
 
 @dataclass
@@ -88,6 +118,9 @@ class DataArguments:
     )
     class_texts: str | None = field(
         default=None, metadata={"help": "Text of each class name where it is not the name itself: a mapping, as YAML."}
+    )
+    descriptions: str | None = field(
+        default=None, metadata={"help": "How the classes move, for MoTED: a file or a built-in name."}
     )
     multi_scale_crop: bool = field(default=True, metadata={"help": "MultiScaleCrop as in X-CLIP, else centre crop."})
     flip_probability: float = field(
@@ -112,6 +145,10 @@ class DataArguments:
         if unknown:
             raise ValueError(f"class_texts names {unknown}, which are none of the classes {list(class_names)}.")
         return [given.get(name, text_of_class(name)) for name in class_names]
+
+    def descriptions_of(self, class_names: Sequence[str]) -> list[list[str]] | None:
+        """The descriptions of each class, or None where the recipe names none; errors as of `load_descriptions`."""
+        return None if self.descriptions is None else load_descriptions(self.descriptions).for_classes(class_names)
 
 
 @dataclass
@@ -195,8 +232,9 @@ def parse_recipe(arguments: list[str], *, model: str | None = None) -> Recipe:
         _set_defaults(parser, Path(arguments[0]))
         arguments = arguments[1:]
     if model is not None:
-        contract = dict.fromkeys(_CONTRACT)  # a recipe's says how to train, a trained model has its own
-        parser.set_defaults(model=model, preset=None, model_config=None, **contract)
+        # A recipe's say how to train; a trained model has its own.
+        own = dict.fromkeys(("preset", "model_config", "architecture", "model_overrides", *_GIVEN_CONTRACT))
+        parser.set_defaults(model=model, **own)
     model_arguments, data, training = parser.parse_args_into_dataclasses(args=arguments)
     return Recipe(model_arguments, data, training)
 

@@ -1,16 +1,10 @@
-"""Parameter groups and what is frozen."""
+"""Parameter groups."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-
-
-def freeze_text(model: Any) -> None:
-    """Freezes text tower, text projection and logit scale, as X-CLIP does for fixed class texts."""
-    for module in (model.text_model, model.text_projection, model.logit_scale):
-        module.requires_grad_(False)
 
 
 def parameter_groups(

@@ -16,26 +16,29 @@ from ..evaluation.evaluator import EvaluationResult, evaluate_clips
 from ..modeling.modeling_video_text import TextBank
 from ..processing.processing_video_text import VideoTextProcessor
 from .arguments import VideoTextTrainingArguments
-from .optimisation import freeze_text, parameter_groups
+from .optimisation import parameter_groups
 
 
 class VideoTextTrainer(Trainer):
     """Fine-tunes a video-text model by classification over class texts.
 
-    With a frozen text tower (the default) the class texts are encoded once; otherwise in every step. The order of clips
-    and all augmentation depend on seed, epoch and clip alone, so results do not depend on workers or processes.
+    With a frozen text tower (the default) class texts and descriptions are encoded once; otherwise the texts in every
+    step. The order of clips and all augmentation depend on seed, epoch and clip alone, so results do not depend on
+    workers or processes.
 
     Args:
-        model: an `XCLIPModel`.
+        model: an `XCLIPModel` or `MotedModel`.
         args: a [`VideoTextTrainingArguments`].
         processing_class: the processor, saved with every checkpoint.
         train_dataset: clips to train on; None for evaluation only.
         eval_dataset: clips to evaluate.
         class_texts: N texts in label order.
-        train_text: train the text tower and the logit scale too.
+        descriptions: N lists of descriptions, in label order, for a model that uses them (MoTED).
+        train_text: train the text tower and the logit scale of an X-CLIP too.
         kwargs: as in `transformers.Trainer`.
 
     Raises:
+        ValueError: for `train_text` with a MoTED, whose text tower stays frozen.
         RuntimeError: if the launcher started other processes than torch knows of.
     """
 
@@ -46,6 +49,7 @@ class VideoTextTrainer(Trainer):
         *,
         processing_class: VideoTextProcessor,
         class_texts: Sequence[str],
+        descriptions: Sequence[Sequence[str]] | None = None,
         train_dataset: TrainClips | None = None,
         eval_dataset: EvalClips | None = None,
         train_text: bool = False,
@@ -53,10 +57,13 @@ class VideoTextTrainer(Trainer):
     ) -> None:
         _check_world_size(args)
         self.class_texts = list(class_texts)
+        self.descriptions = descriptions
         self.processor = processing_class
         self.train_text = train_text
+        if train_text and model.config.model_type == "moted":
+            raise ValueError("train_text is for X-CLIP; the text tower of MoTED stays frozen. Leave it out.")
         if not train_text:
-            freeze_text(model)
+            model.freeze_text()
         super().__init__(
             model=model,
             args=args,
@@ -69,7 +76,8 @@ class VideoTextTrainer(Trainer):
         self.train_sampler = EpochSampler(len(train_dataset), seed=args.seed) if train_dataset is not None else None
         if self.train_sampler is not None:
             self.add_callback(_SetSamplerEpoch(self.train_sampler))
-        self._text_inputs: dict[str, Any] | None = None
+        self._tokens: dict[str, Any] | None = None
+        self._bank: TextBank | None = None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW over the groups of [`parameter_groups`]; Trainer adds schedule and scaling."""
@@ -89,7 +97,7 @@ class VideoTextTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy over the class texts."""
+        """The model's own loss over the class texts."""
         outputs = model(**inputs, **self._class_inputs())
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
@@ -126,16 +134,19 @@ class VideoTextTrainer(Trainer):
         return self.train_sampler
 
     def _class_inputs(self) -> dict[str, Any]:
-        """The class texts as model inputs: tokens while the text tower learns, else a bank made once."""
-        if self._text_inputs is None:
-            if self.train_text:
-                self._text_inputs = dict(self.processor(text=self.class_texts).to(self.args.device))
-            else:
-                self._text_inputs = {"text_bank": self._text_bank()}
-        return self._text_inputs
+        """The class texts as model inputs: tokens while the text tower learns, else a bank."""
+        if not self.train_text:
+            return {"text_bank": self._text_bank()}
+        if self._tokens is None:
+            self._tokens = dict(self.processor(text=self.class_texts).to(self.args.device))
+        return self._tokens
 
     def _text_bank(self) -> TextBank:
-        return encode_class_texts(self.accelerator.unwrap_model(self.model), self.processor, self.class_texts)
+        """The bank of the present text weights; made anew only when these have changed."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        if self._bank is None or self._bank.text_fingerprint != model.text_fingerprint():
+            self._bank = encode_class_texts(model, self.processor, self.class_texts, descriptions=self.descriptions)
+        return self._bank
 
 
 class _SetSamplerEpoch(TrainerCallback):

@@ -8,14 +8,15 @@ import pytest
 import torch
 from PIL import Image
 from rendered_clips import render_clip
-from testing_utils import tiny_model
+from testing_utils import tiny_model, tiny_moted
 from transformers import CLIPConfig, CLIPModel
 from transformers import XCLIPModel as StockXCLIPModel
 
-from kinetext import VideoDecodeError, VideoFrames, VideoTextProcessor, XCLIPModel, load_video
+from kinetext import MotedModel, VideoDecodeError, VideoFrames, VideoTextProcessor, XCLIPModel, load_video
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.evaluation.classify import Classification, classify_clips, load_model
-from kinetext.evaluation.contact_sheet import _fitted, _font, draw_contact_sheet
+from kinetext.evaluation.contact_sheet import draw_contact_sheet
+from kinetext.evaluation.drawing import fitted, font
 
 LABELS = ("wave", "jump", "run")
 
@@ -59,6 +60,48 @@ def test_scores_follow_the_sampling_of_the_processor(sampling: str, clip: Path, 
     with torch.no_grad():
         logits = model(**processor(videos=clip, text=LABELS)).logits_per_video[0]
     assert result.scores == pytest.approx(logits.softmax(-1).tolist(), abs=1e-6)
+
+
+MOVES = [["a hand goes left and right"], ["both feet leave the ground", "it goes up and down"], ["legs alternate"]]
+
+
+@pytest.fixture(scope="module")
+def moted(processor: VideoTextProcessor) -> MotedModel:
+    return tiny_moted(num_frames=4, vocab_size=len(processor.tokenizer), max_tokens=77)
+
+
+@pytest.mark.parametrize("sampling", ["segments", "dense", "all"])
+def test_scores_of_moted_are_those_of_the_forward_by_hand(sampling: str, clip: Path, moted: MotedModel) -> None:
+    processor = VideoTextProcessor(
+        small_tokenizer(LABELS), num_frames=4, sampling=sampling, crop_size=32, motion_frame_ratio=2
+    )
+    (result,) = classify_clips(moted, processor, [str(clip)], LABELS, descriptions=MOVES)
+    with torch.no_grad():
+        logits = moted(**processor(videos=clip, text=LABELS, descriptions=MOVES)).logits_per_video[0]
+    assert result.scores == pytest.approx(logits.softmax(-1).tolist(), abs=1e-6)
+    assert len(result.frames.indices) == (20 if sampling == "all" else 8)
+
+
+def test_moted_without_descriptions_is_warned_of(
+    clip: Path, moted: MotedModel, processor: VideoTextProcessor, caplog: pytest.LogCaptureFixture
+) -> None:
+    moving = VideoTextProcessor(processor.tokenizer, **{**processor.contract, "motion_frame_ratio": 2})
+    with_them = classify_clips(moted, moving, [str(clip)], LABELS, descriptions=MOVES)[0].scores
+    assert not caplog.records
+    without = classify_clips(moted, moving, [str(clip)], LABELS)[0].scores
+    assert [record.getMessage() for record in caplog.records] == [
+        "this moted was made to read descriptions of the classes and gets none, so class names stand in for them; "
+        "pass `descriptions`."
+    ]
+    assert without != pytest.approx(with_them, abs=1e-4)
+
+
+def test_descriptions_for_a_model_that_reads_names_only_are_refused(
+    clip: Path, model: XCLIPModel, processor: VideoTextProcessor
+) -> None:
+    message = "this xclip reads class names only; leave the descriptions out."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        classify_clips(model, processor, [str(clip)], LABELS, descriptions=MOVES)
 
 
 def test_each_clip_has_its_own_result(
@@ -185,12 +228,12 @@ def test_long_names_and_labels_stay_inside_the_picture(tmp_path: Path) -> None:
 
 
 def test_texts_are_shortened_to_their_place() -> None:
-    font = _font(13)
-    assert _fitted("short", 200, font) == "short"
-    assert _fitted("two\nlines", 200, font) == "two lines"
-    cut = _fitted("x" * 500, 200, font)
-    assert cut.endswith("x…") and 180 < font.getlength(cut) <= 200
-    assert _fitted("caf\udce9.mp4", 200, font) == "caf?.mp4"
+    small = font(13)
+    assert fitted("short", 200, small) == "short"
+    assert fitted("two\nlines", 200, small) == "two lines"
+    cut = fitted("x" * 500, 200, small)
+    assert cut.endswith("x…") and 180 < small.getlength(cut) <= 200
+    assert fitted("caf\udce9.mp4", 200, small) == "caf?.mp4"
 
 
 @pytest.mark.parametrize("name", ["sheet.mp4", "sheet.mpg", "sheet", "sheet.psd"])

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from testing_utils import tiny_config, tiny_model
+from testing_utils import tiny_config, tiny_model, tiny_moted, tiny_moted_config
 
-from kinetext import XCLIPConfig
-from kinetext.evaluation.cost import measure_cost
+from kinetext import MotedConfig, XCLIPConfig
+from kinetext.evaluation.cost import Cost, TowerCost, measure_cost
 
 # preset, frames, parameters, G of the original's README for 400 classes (“FLOPs”, in fact MACs)
 PUBLISHED = [
@@ -119,3 +119,105 @@ def test_configuration_of_another_model_is_refused() -> None:
         ValueError, match="^no cost table for model type 'xclip_vision_model'; there is one for xclip, moted.$"
     ):
         measure_cost(tiny_config().vision_config)
+
+
+# MoTED: preset, frames, T of one view from Tables 4 and 6 of the paper, G counted here
+MOTED = [
+    ("base-patch16", 8, 0.18, 180.98),
+    ("base-patch16", 16, 0.34, 364.08),
+    ("base-patch16", 32, 0.68, 730.97),
+    ("large-patch14", 8, 0.78, 730.46),
+    ("large-patch14", 16, 1.49, 1466.26),
+    ("large-patch14", 32, 2.89, 2939.38),
+]
+
+
+def by_name(cost: Cost) -> dict[str, TowerCost]:
+    return {tower.tower: tower for tower in cost.towers}
+
+
+@pytest.mark.parametrize(("preset", "num_frames", "published_tmacs", "gmacs"), MOTED)
+def test_moted_costs_about_what_was_published(
+    preset: str, num_frames: int, published_tmacs: float, gmacs: float
+) -> None:
+    config = MotedConfig.preset(preset, num_frames=num_frames)
+    config.text_config.num_hidden_layers = 1  # no part of a view
+    cost = measure_cost(config)
+    assert cost.view_macs / 1e12 == pytest.approx(published_tmacs, rel=0.08)
+    assert cost.view_macs / 1e9 == pytest.approx(gmacs, abs=0.01)
+
+
+def test_towers_of_moted_are_those_of_the_composition_by_hand() -> None:
+    cost = measure_cost(MotedConfig.preset("base-patch16"), num_classes=400)
+    rows = by_name(cost)
+    block = (3 * 4 * (384**2 + 384) + 768 * 384 + 384) + 2 * 768 + 4 * 2 * 384
+    stem = 3 * 2 * 16 * 16 * 384 + 384
+    fusion = 4 * (512**2 + 512)
+    assert {name: row.parameters for name, row in rows.items()} == {
+        "image tower": 85_799_424 + 768 * 512,
+        "motion encoder": 12 * block + stem + (196 + 8 + 2) * 384 + 384 * 512 + 512,
+        "video fusion and logits": fusion + 4 * 512 + 1,
+        "text modules": 2 * fusion + (2 + 4) * 512,
+        "text tower": 63_428_096,  # of CLIP B
+    }
+    assert cost.parameters == 178_531_969
+    assert rows["image tower"].macs / 1e9 == pytest.approx(140.5, rel=0.005)
+    # 400 names and 2400 descriptions; 1192 G for 400 texts in X-CLIP's table
+    assert rows["text tower"].macs / 1e9 == pytest.approx(7 * 1192, rel=0.002)
+
+
+def test_motion_encoder_is_counted_exactly_with_nothing_merged() -> None:
+    config = tiny_moted_config()
+    width, image_width, joint, tokens, frames = 24, 48, 32, 8 * 4, 8
+    local = 4 * tokens * width**2 + 2 * tokens**2 * width
+    everywhere = frames * image_width * width + 4 * frames * width**2 + 2 * frames**2 * width
+    integration = 2 * (tokens + frames) * width**2 + 2 * tokens * frames * width
+    stem = tokens * 3 * 2 * 16 * 16 * width
+    projection = frames * width * joint
+    rows = by_name(measure_cost(config, num_tokens=8))
+    assert rows["motion encoder"].macs == stem + 3 * (local + everywhere + integration) + projection
+    fusion = 4 * frames * joint**2 + 2 * frames**2 * joint
+    logits = 2 * 400 * joint
+    assert rows["video fusion and logits"].macs == fusion + logits
+
+
+def test_merging_makes_the_cost_grow_linearly_with_frames() -> None:
+    def motion(num_frames: int, cap: int) -> int:
+        config = tiny_moted_config(motion_max_key_tokens=cap)
+        return by_name(measure_cost(config, num_frames=num_frames, num_tokens=4, num_classes=1))["motion encoder"].macs
+
+    assert motion(64, 8) < 0.8 * motion(64, 100_000)
+    assert motion(64, 8) < motion(64, 100)
+
+
+def test_text_side_of_moted_is_not_per_view() -> None:
+    config = tiny_moted_config()
+    short, long = measure_cost(config, num_tokens=4), measure_cost(config, num_tokens=16)
+    assert [tower.tower for tower in short.towers if not tower.is_per_view] == ["text modules", "text tower"]
+    assert short.view_macs == long.view_macs and short.class_list_macs < long.class_list_macs
+    assert short.view_macs + short.class_list_macs == sum(tower.macs for tower in short.towers)
+
+
+@pytest.mark.parametrize("motion_encoder", ["parallel", "serial", "none"])
+def test_towers_of_moted_add_up_to_the_real_model(motion_encoder: str) -> None:
+    for switches in ({}, {"use_text_adapter": False, "fuse_text": False, "fuse_video": False}):
+        model = tiny_moted(motion_encoder=motion_encoder, **switches)
+        cost = measure_cost(model.config, num_tokens=16)
+        assert cost.parameters == sum(p.numel() for p in model.parameters())
+        assert (by_name(cost)["motion encoder"].macs > 0) == (motion_encoder != "none")
+        assert (by_name(cost)["text modules"].macs > 0) == (not switches)
+
+
+def test_descriptions_that_moted_does_not_use_are_not_counted() -> None:
+    texts = {
+        uses: by_name(measure_cost(tiny_moted_config(use_conceptual=uses, use_discriminative=uses), num_tokens=8))
+        for uses in (True, False)
+    }
+    assert texts[True]["text tower"].macs == 7 * texts[False]["text tower"].macs
+
+
+def test_frames_of_moted_default_to_the_trained_number() -> None:
+    config = tiny_moted_config(num_frames=4)
+    assert measure_cost(config, num_tokens=8) == measure_cost(config, num_frames=4, num_tokens=8)
+    rows = [by_name(measure_cost(config, num_frames=frames, num_tokens=8))["image tower"] for frames in (4, 8)]
+    assert rows[1].macs == 2 * rows[0].macs

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from testing_utils import tiny_model
+from testing_utils import tiny_model, tiny_moted
 
 from kinetext import VideoTextProcessor
 from kinetext.data.small_tokenizer import small_tokenizer
@@ -141,6 +141,61 @@ def test_odd_texts_do_not_break_the_card(write: Callable[..., str], folder: Path
         'Class texts: `a|b`, `say "hi"`, `two lines # heading`, `{{ 1 + 1 }}{% raw %}`, `` `tick` ``, `---`, `日本語`, '
         "`\\ back`." in card
     )
+
+
+MOVES = [["goes left", "not right"], ["goes right"], ["gets larger"], ["gets smaller", 'odd "one"\n`x` | {{ 1 }}']]
+
+
+@pytest.fixture(scope="module")
+def moted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "moted"
+    tiny_moted(num_frames=4).save_pretrained(path)
+    VideoTextProcessor(small_tokenizer(TEXTS), num_frames=4, crop_size=32, motion_frame_ratio=2).save_pretrained(path)
+    return path
+
+
+def moted_card(folder: Path, **arguments: Any) -> str:
+    options = {"class_texts": TEXTS, "settings": SETTINGS, "result": RESULT, "descriptions": MOVES, **arguments}
+    write_model_card(folder, **options)
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_of_a_moted_says_what_it_is_and_reads(moted_folder: Path) -> None:
+    card = moted_card(moted_folder, description_source="moves.yaml")
+    assert yaml.safe_load(card.split("---\n")[1])["tags"] == ["kinetext", "moted"]
+    assert "MoTED: a frozen CLIP with a motion encoder" in card
+    assert "There is no MoTED in transformers itself." in card and "XCLIP" not in card and "X-CLIP" not in card
+    assert "4 frames per clip, with the motion frames between them 8, sampling `segments`" in card
+    assert (
+        "Descriptions: 2 of `moving left`, 1 of `moving right`, 1 of `growing`, 2 of `shrinking`, from `moves.yaml`."
+        in card.splitlines()
+    )
+    assert "title = {Enhanced Motion-Text Alignment for Image-to-Video Transfer Learning}" in card
+    assert "18504--18515" in card and "author" not in card
+
+
+def test_descriptions_of_one_number_are_counted_once_and_none_not_at_all(
+    moted_folder: Path, write: Callable[..., str]
+) -> None:
+    card = moted_card(moted_folder, descriptions=[["a", "b"]] * 4)
+    assert "Descriptions: 2 of each class." in card.splitlines()
+    plain = moted_card(moted_folder, descriptions=None)
+    assert "escriptions:" not in plain and "descriptions=" not in plain
+    headings = [line for line in write().splitlines() if line.startswith("#")][1:]
+    for one in (card, plain):
+        assert [line for line in one.splitlines() if line.startswith("#")][1:] == headings
+        assert not re.search(r"{{|{%|undefined|None\b", one)
+
+
+def test_the_code_of_the_card_passes_descriptions_on(moted_folder: Path) -> None:
+    (code,) = re.findall(
+        r"```python\n(.*?)```", moted_card(moted_folder, class_texts=TEXTS[::-1], descriptions=MOVES[::-1]), re.DOTALL
+    )
+    found: dict[str, Any] = {}
+    start, end = code.index("descriptions = "), code.index("print(")
+    exec(code[start:end], {"processor": lambda **arguments: found.update(arguments)})
+    assert found == {"videos": "clip.mp4", "text": TEXTS[:0:-1], "descriptions": MOVES[:0:-1]}
+    compile(code, "card", "exec")
 
 
 @pytest.mark.parametrize("texts", [TEXTS, ODD_TEXTS, ODD_TEXTS[4:]])

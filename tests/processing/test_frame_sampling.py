@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from kinetext.processing.frame_sampling import SAMPLINGS, sample_frames
+from kinetext.processing.frame_sampling import SAMPLINGS, add_motion_frames, sample_frames
 
 UP_TO = 40
 
@@ -163,6 +163,7 @@ def test_every_clip_has_its_frames_in_order_and_inside_the_video(
         ({"num_frames": 0}, "num_frames=0 must be at least 1."),
         ({"stride": -1}, "stride=-1 must be at least 1."),
         ({"num_clips": 0}, "num_clips=0 must be at least 1."),
+        ({"motion_frame_ratio": 0}, "motion_frame_ratio=0 must be at least 1."),
         ({"sampling": "tsn"}, "unknown sampling 'tsn'; choose one of segments, uniform, dense, all."),
         (
             {"sampling": "all", "num_clips": 2},
@@ -173,3 +174,60 @@ def test_every_clip_has_its_frames_in_order_and_inside_the_video(
 def test_arguments_out_of_range_are_errors(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         sample_frames(**{"total_frames": 10, "num_frames": 4, **arguments})  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------- motion frames
+
+
+@pytest.mark.parametrize("sampling", ["segments", "uniform", "dense"])
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+@pytest.mark.parametrize("generator_seed", [None, 0])
+def test_every_a_th_frame_is_the_one_sampled_without_motion_frames(
+    sampling: str, ratio: int, generator_seed: int | None
+) -> None:
+    for n, t, num_clips in itertools.product(range(1, 25), range(1, 13), (1, 3)):
+        plain, moving = (
+            sample_frames(
+                n,
+                t,
+                sampling=sampling,
+                stride=2,
+                num_clips=num_clips,
+                motion_frame_ratio=a,
+                generator=None if generator_seed is None else seeded(generator_seed),
+            )
+            for a in (1, ratio)
+        )
+        assert [clip[::ratio] for clip in moving] == plain
+        for clip in moving:
+            assert len(clip) == ratio * t and clip == sorted(clip) and 0 <= clip[0] and clip[-1] < n, (n, t, clip)
+
+
+@pytest.mark.parametrize(
+    ("indices", "total_frames", "ratio", "expected"),
+    [
+        ([2, 7, 12, 17], 20, 2, [2, 4, 7, 9, 12, 14, 17, 19]),  # half of a gap of 5, rounded down
+        ([2, 8], 20, 3, [2, 4, 6, 8, 10, 12]),
+        ([0, 5, 12], 20, 2, [0, 2, 5, 8, 12, 15]),  # the last step is that of the gap before
+        ([0, 10, 19], 20, 2, [0, 5, 10, 14, 19, 19]),  # nothing after the last frame of the video
+        ([4], 20, 2, [4, 12]),  # T = 1: the rest of the video
+        ([4], 20, 4, [4, 8, 12, 16]),
+        ([0, 0, 1, 1], 2, 2, [0, 0, 0, 0, 1, 1, 1, 1]),  # shorter than the clip
+        ([0], 1, 3, [0, 0, 0]),
+        ([3, 5], 9, 1, [3, 5]),
+    ],
+)
+def test_motion_frames_lie_in_equal_steps_behind_each_frame(
+    indices: list[int], total_frames: int, ratio: int, expected: list[int]
+) -> None:
+    assert add_motion_frames(indices, total_frames, ratio) == expected
+
+
+@pytest.mark.parametrize(
+    ("total_frames", "ratio", "expected"),
+    [(4, 2, [0, 1, 2, 3]), (5, 2, [0, 1, 2, 3, 4, 4]), (1, 3, [0, 0, 0]), (4, 3, [0, 1, 2, 3, 3, 3])],
+)
+def test_all_frames_are_motion_frames_and_the_last_is_repeated(
+    total_frames: int, ratio: int, expected: list[int]
+) -> None:
+    assert sample_frames(total_frames, 8, sampling="all", motion_frame_ratio=ratio) == [expected]

@@ -16,7 +16,7 @@ from rendered_clips import render_clip
 from testing_utils import tiny_model
 from transformers import AutoProcessor, CLIPTokenizer, XCLIPConfig
 
-from kinetext import VideoDecodeError, VideoTextProcessor, load_video
+from kinetext import MotedConfig, VideoDecodeError, VideoTextProcessor, load_video
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.processing.video_transforms import centre_crop, normalise, resize_short_side
 
@@ -246,10 +246,62 @@ def test_training_clips_without_augmentation_differ_by_their_frames_only(
     assert_equal(plain[None], processor(videos=still)["pixel_values"])
 
 
+# -------------------------------------------------------------------------------------------------- motion frames
+
+
+@pytest.fixture(scope="module")
+def moving(tokenizer: CLIPTokenizer) -> VideoTextProcessor:
+    return VideoTextProcessor(tokenizer, num_frames=NUM_FRAMES, crop_size=SIZE, motion_frame_ratio=2)
+
+
+def test_motion_frames_stand_between_the_frames_of_a_call_without_them(
+    clip: Path, moving: VideoTextProcessor, expected: torch.Tensor
+) -> None:
+    assert moving.read_clips(clip)[0].indices == [2, 4, 7, 9, 12, 14, 17, 19]
+    pixel_values = moving(videos=clip)["pixel_values"]
+    assert pixel_values.shape == (1, 2 * NUM_FRAMES, 3, SIZE, SIZE)
+    assert_equal(pixel_values[:, ::2], expected)
+    assert not torch.equal(pixel_values[:, 1::2], expected)
+
+
+@pytest.mark.parametrize("num_crops", [1, 3])
+@pytest.mark.parametrize("sampling", ["segments", "uniform", "dense"])
+def test_views_with_motion_frames_hold_those_without(
+    sampling: str, num_crops: int, frames: torch.Tensor, moving: VideoTextProcessor, processor: VideoTextProcessor
+) -> None:
+    options = {"sampling": sampling, "num_clips": 2, "num_crops": num_crops}
+    pixel_values = moving(videos=[frames, frames[:5]], **options)["pixel_values"]
+    assert pixel_values.shape == (2, 2 * num_crops, 2 * NUM_FRAMES, 3, SIZE, SIZE)
+    assert_equal(pixel_values[:, :, ::2], processor(videos=[frames, frames[:5]], **options)["pixel_values"])
+
+
+def test_all_frames_are_masked_by_their_number_with_the_last_one_repeated(
+    frames: torch.Tensor, moving: VideoTextProcessor
+) -> None:
+    batch = moving(videos=[frames[:3], frames[:6]], sampling="all")
+    assert batch["frame_mask"].tolist() == [[1, 1, 1, 1, 0, 0], [1] * 6]
+    assert_equal(batch["pixel_values"][0, 2], batch["pixel_values"][0, 3])
+
+
+def test_drawn_frames_are_the_same_with_motion_frames(
+    clip: Path, moving: VideoTextProcessor, processor: VideoTextProcessor
+) -> None:
+    drawn, plain = (one.train_clip(clip, torch.Generator().manual_seed(3)) for one in (moving, processor))
+    assert drawn.shape == (2 * NUM_FRAMES, 3, SIZE, SIZE)
+    assert_equal(drawn[::2], plain)
+
+
+@pytest.mark.parametrize("num_crops", [1, 3])
+def test_chosen_frames_are_transformed_as_in_a_call(num_crops: int, clip: Path, moving: VideoTextProcessor) -> None:
+    views = moving.transform(moving.read_clips(clip, num_clips=2), num_crops)
+    assert_equal(views[None], moving(videos=clip, num_clips=2, num_crops=num_crops)["pixel_values"])
+
+
 # ------------------------------------------------------------------------------------------------- saved contract
 
 CONTRACT = {
     "num_frames": 6,
+    "motion_frame_ratio": 2,
     "sampling": "dense",
     "stride": 3,
     "crop_size": 48,
@@ -273,7 +325,7 @@ def test_the_contract_survives_saving(tmp_path: Path, tokenizer: CLIPTokenizer, 
         for name in wanted:
             assert_equal(batch[name], wanted[name])
     written = json.loads((tmp_path / "processor_config.json").read_text())
-    assert {name: written[name] for name in CONTRACT} == CONTRACT
+    assert {name: written[name] for name in CONTRACT} == CONTRACT == saved.contract
 
 
 def test_the_contract_survives_being_saved_twice(tmp_path: Path, processor: VideoTextProcessor) -> None:
@@ -292,6 +344,7 @@ def test_defaults_are_those_of_xclip() -> None:
     processor = VideoTextProcessor()
     assert (processor.num_frames, processor.sampling, processor.template) == (8, "segments", "{}")
     assert (processor.short_side, processor.crop_size, processor.interpolation) == (256, 224, "bilinear")
+    assert processor.motion_frame_ratio == 1
     assert processor.image_mean == [0.485, 0.456, 0.406]
     assert processor.image_std == [0.229, 0.224, 0.225]
     assert VideoTextProcessor(crop_size=336).short_side == 384
@@ -309,6 +362,15 @@ def test_a_stock_xclip_folder_gives_frames_and_size_by_its_config(tmp_path: Path
     assert processor.image_mean == [0.485, 0.456, 0.406]
     fresh = VideoTextProcessor(tokenizer)
     assert_equal(processor(text=CLASS_NAMES)["input_ids"], fresh(text=CLASS_NAMES)["input_ids"])
+
+
+def test_a_folder_with_a_moted_alone_gives_frames_by_the_top_of_its_config(
+    tmp_path: Path, tokenizer: CLIPTokenizer
+) -> None:
+    MotedConfig(vision_config={"image_size": 32}, num_frames=16, motion_frame_ratio=3).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    processor = VideoTextProcessor.from_pretrained(tmp_path)
+    assert (processor.num_frames, processor.motion_frame_ratio, processor.crop_size) == (16, 3, 32)
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -445,6 +507,78 @@ def test_the_call_documented_for_stock_xclip_works(
     assert_equal(inputs["pixel_values"], expected)
 
 
+# --------------------------------------------------------------------------------------------------- descriptions
+
+DESCRIPTIONS = [["the hand goes left and right", "slowly"], ["up, then down", "{}", "both feet"], ["step by step"]]
+
+
+def test_descriptions_stand_at_their_class_and_rank_with_missing_ones_masked(
+    processor: VideoTextProcessor, tokenizer: CLIPTokenizer
+) -> None:
+    batch = processor(text=CLASS_NAMES, descriptions=DESCRIPTIONS, template="a video of {}")
+    ids, mask = batch["description_input_ids"], batch["description_attention_mask"]
+    assert ids.shape == mask.shape and ids.shape[:2] == (3, 3)
+    assert ids.dtype == mask.dtype == torch.int64
+    for index, texts in enumerate(DESCRIPTIONS):
+        for rank, text in enumerate(texts):  # as they are: no template
+            wanted = tokenizer([text], return_tensors="pt")["input_ids"][0]
+            assert_equal(ids[index, rank][mask[index, rank].bool()], wanted)
+    assert mask.any(dim=-1).int().tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 0]]
+    assert (ids[mask == 0] == tokenizer.pad_token_id).all()
+    alone = processor(text=CLASS_NAMES, template="a video of {}")
+    for name in alone:
+        assert_equal(batch[name], alone[name])
+    assert set(processor(descriptions=DESCRIPTIONS)) == {"description_input_ids", "description_attention_mask"}
+    assert set(batch) <= set(processor.model_input_names)
+
+
+def test_descriptions_are_padded_as_the_texts_are(processor: VideoTextProcessor) -> None:
+    batch = processor(text=CLASS_NAMES, descriptions=DESCRIPTIONS, padding="max_length")
+    assert batch["description_input_ids"].shape == (3, 3, 77)
+
+
+NO_LISTS = (
+    "descriptions are no list of lists; pass one list of strings per class: [[...], ...], the conceptual description "
+    "first."
+)
+EMPTY_TEXT = "is no description; pass non-empty strings, and leave out one that is missing."
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "message"),
+    [
+        ("a b c", NO_LISTS),
+        (["up", "down", "left"], NO_LISTS),
+        ([["up"], "down", ["left"]], NO_LISTS),
+        ([], NO_LISTS),
+        ([["up"], [], ["left"]], "descriptions[1] is empty; pass at least one description of each class."),
+        ([["up"], ["down"], ["left", " "]], f"descriptions[2][1] = ' ' {EMPTY_TEXT}"),
+        ([["up"], [None], ["left"]], f"descriptions[1][0] = None {EMPTY_TEXT}"),
+        (
+            [["up"], ["down"]],
+            "descriptions has 2 lists for 3 class names; pass one list per class, in class order.",
+        ),
+    ],
+)
+def test_descriptions_that_do_not_fit_are_refused(
+    descriptions: Any, message: str, processor: VideoTextProcessor
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        processor(text=CLASS_NAMES, descriptions=descriptions)
+
+
+def test_a_description_that_is_too_long_is_refused_and_never_cut(processor: VideoTextProcessor) -> None:
+    too_long = " ".join(["wave"] * 76)
+    message = "descriptions[1][1] has 78 tokens, the model takes 77; shorten it (nothing is cut silently): "
+    with pytest.raises(ValueError, match=f"^{re.escape(message + repr(too_long[:200]))}$"):
+        processor(descriptions=[["up"], ["down", too_long], ["left"]])
+
+
+def test_descriptions_do_not_go_with_a_bank_that_has_its_own(processor: VideoTextProcessor) -> None:
+    with pytest.raises(ValueError, match="pass class texts as text"):
+        processor(descriptions=DESCRIPTIONS, text_bank=1)
+
+
 # --------------------------------------------------------------------------------------------------------- errors
 
 UINT8 = np.zeros((5, 40, 50, 3), dtype=np.uint8)
@@ -521,7 +655,7 @@ def test_one_bad_video_of_a_list_leaves_no_batch_without_pixels(kind: str, proce
     ("arguments", "message"),
     [
         ({}, "nothing to process: pass videos, text, or both."),
-        ({"text": "a", "text_bank": 1}, "pass class texts as text or as text_bank, not both."),
+        ({"text": "a", "text_bank": 1}, "pass class texts as text (and descriptions) or as text_bank, not both."),
         ({"videos": UINT8, "return_tensors": "np"}, "return_tensors='np' is not supported; only \"pt\" is."),
         ({"videos": UINT8, "return_tensors": None}, 'return_tensors=None is not supported; only "pt" is.'),
         ({"videos": UINT8, "num_frames": 0}, "num_frames=0 must be at least 1."),
@@ -545,6 +679,7 @@ def test_options_that_do_not_fit_are_errors(
     ("arguments", "message"),
     [
         ({"sampling": "tsn"}, "sampling='tsn' is unknown; choose one of segments, uniform, dense, all."),
+        ({"motion_frame_ratio": 0}, "motion_frame_ratio=0 must be at least 1."),
         ({"interpolation": "area"}, "interpolation='area' is unknown; choose one of bilinear, bicubic."),
         ({"crop_size": 64, "short_side": 63}, "short_side=63 is smaller than crop_size=64; raise it."),
     ],

@@ -131,6 +131,48 @@ def test_class_texts_for_unknown_classes_are_refused(tmp_path: Path) -> None:
         recipe.data.texts_of(["run"])
 
 
+def test_what_a_model_becomes_is_said_by_name_and_by_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "model: clip\ndata_root: x\noutput_dir: y\narchitecture: moted\nuse_cpu: true\n"
+        "model_overrides: {motion_encoder: none}\n"
+    )
+    recipe = parse_recipe([str(path)])
+
+    assert (recipe.model.architecture, recipe.model.override_fields) == ("moted", {"motion_encoder": "none"})
+    assert {"architecture": "moted", "model_overrides": '{"motion_encoder": "none"}'}.items() <= as_settings(
+        recipe
+    ).items()
+    evaluated = parse_recipe([str(path)], model="runs/trained").model
+    assert (evaluated.architecture, evaluated.override_fields) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("architecture: moteed\n", "architecture='moteed' is unknown; choose one of xclip, moted."),
+        (
+            "model_overrides: {fuse_text: false}\n",
+            "model_overrides change what the CLIP of `model` becomes; without one, write these fields into "
+            "model_config.",
+        ),
+    ],
+)
+def test_an_architecture_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        parse_recipe([recipe_file(tmp_path, text)])
+
+
+def test_descriptions_come_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    (tmp_path / "moves.yaml").write_text("moving up: [rises]\nwave: [goes left and right, quickly]\n", "utf-8")
+    recipe = parse_recipe([recipe_file(tmp_path, f"descriptions: {tmp_path / 'moves.yaml'}\n")])
+
+    assert recipe.data.descriptions_of(["wave", "moving_up"]) == [["goes left and right", "quickly"], ["rises"]]
+    assert parse_recipe([recipe_file(tmp_path, "")]).data.descriptions_of(["wave"]) is None
+    with pytest.raises(ValueError, match="1 of 2 classes have no descriptions: 'run'"):
+        recipe.data.descriptions_of(["wave", "run"])
+
+
 @pytest.mark.parametrize("path", sorted([*REPOSITORY.glob("recipes/*.yaml"), REPOSITORY / "kinetext/demo.yaml"]))
 def test_every_recipe_parses(path: Path) -> None:
     recipe = parse_recipe([str(path), "--data_root", "clips", "--output_dir", "runs/x", "--use_cpu"])

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from testing_utils import tiny_config
+from testing_utils import tiny_config, tiny_moted
 
-from kinetext import VideoTextProcessor, VideoTextTrainer, VideoTextTrainingArguments, XCLIPModel
+from kinetext import MotedModel, VideoTextProcessor, VideoTextTrainer, VideoTextTrainingArguments, XCLIPModel
 from kinetext.data.annotations import ClipList, read_clips, text_of_class
 from kinetext.data.datasets import Augmentation, EvalClips, TrainClips
 from kinetext.data.motion_shapes import SEEN_CLASSES, write_motion_shapes
 from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext.descriptions import load_descriptions
 from kinetext.training.trainer import _check_world_size
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,6 +55,22 @@ def make_trainer(root: Path, processor: VideoTextProcessor, output: Path, **sett
     )
 
 
+def make_moted_trainer(root: Path, processor: VideoTextProcessor, output: Path, **settings) -> VideoTextTrainer:
+    clips = read_clips("validation", data_root=root)
+    moving = VideoTextProcessor(processor.tokenizer, **{**processor.contract, "motion_frame_ratio": 2})
+    options = {"per_device_train_batch_size": 8, "max_steps": 2, "report_to": "none", "disable_tqdm": True}
+    options |= {"save_strategy": "no", "eval_strategy": "no", "learning_rate": 1e-3, "use_cpu": True, **settings}
+    return VideoTextTrainer(
+        tiny_moted(num_frames=4, vocab_size=len(processor.tokenizer), max_tokens=77),
+        VideoTextTrainingArguments(output_dir=str(output), **options),
+        processing_class=moving,
+        class_texts=[text_of_class(name) for name in clips.class_names],
+        descriptions=load_descriptions("motion_shapes").for_classes(clips.class_names),
+        train_dataset=TrainClips(clips, moving, seed=0),
+        eval_dataset=EvalClips(clips, moving),
+    )
+
+
 def weights(trainer: VideoTextTrainer) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
 
@@ -76,6 +93,34 @@ def test_training_the_text_changes_it_too(clips_root, processor, tmp_path) -> No
     trainer.train()
 
     assert not torch.equal(before, weights(trainer)["text_projection.weight"])
+
+
+def test_moted_trains_all_it_adds_and_encodes_its_texts_once(clips_root, processor, tmp_path, monkeypatch) -> None:
+    trainer = make_moted_trainer(clips_root, processor, tmp_path, warmup_steps=0)
+    before = weights(trainer)
+    encoded = []
+    original = MotedModel.encode_texts
+    monkeypatch.setattr(MotedModel, "encode_texts", lambda *args, **kw: encoded.append(kw) or original(*args, **kw))
+    trainer.train()
+    trainer.evaluate()
+    after = weights(trainer)
+
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    # The bias of keys moves every logit of a query alike, and has no gradient but rounding.
+    trained = {*trainer.model.new_parameter_names(), "logit_scale"}
+    assert changed <= trained and not [name for name in trained - changed if not name.endswith("k_proj.bias")]
+    assert len(encoded) == 1 and encoded[0]["description_input_ids"].shape[:2] == (16, 4)
+
+
+def test_moted_keeps_its_text_tower(clips_root, processor, tmp_path) -> None:
+    with pytest.raises(ValueError, match="train_text is for X-CLIP; the text tower of MoTED stays frozen"):
+        VideoTextTrainer(
+            tiny_moted(num_frames=4),
+            VideoTextTrainingArguments(output_dir=str(tmp_path), use_cpu=True),
+            processing_class=processor,
+            class_texts=["a", "b"],
+            train_text=True,
+        )
 
 
 def test_accumulating_small_batches_equals_one_large_batch(clips_root, processor, tmp_path) -> None:
