@@ -1,4 +1,4 @@
-"""kinetext: CLIP learns to read motion. X-CLIP and MoTED for transformers, from a video file to a checkpoint on the Hub.
+"""kinetext: CLIP learns to read motion. X-CLIP and MoTED for transformers, from a video file to the Hub.
 
 Importing the package registers its classes with the Auto classes of transformers and loads nothing heavy; names are
 loaded when first used.

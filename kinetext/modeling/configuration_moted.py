@@ -4,7 +4,7 @@ MoTED: "Enhanced Motion-Text Alignment for Image-to-Video Transfer Learning", CV
 This file is saved beside each checkpoint: it loads with `trust_remote_code=True` where kinetext is not installed.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: `strict` checks the types of fields, and strings would tell it none.
 
 from typing import Any
 
@@ -105,7 +105,7 @@ class MotedConfig(CheckedConfigMixin, stock.CLIPConfig):
         return self.use_conceptual or self.use_discriminative
 
     @classmethod
-    def from_clip_config(cls, clip_config: PreTrainedConfig, *, num_frames: int = 8, **overrides: Any) -> MotedConfig:
+    def from_clip_config(cls, clip_config: PreTrainedConfig, *, num_frames: int = 8, **overrides: Any) -> "MotedConfig":
         """MoTED on top of a CLIP of any size.
 
         Args:
@@ -127,7 +127,7 @@ class MotedConfig(CheckedConfigMixin, stock.CLIPConfig):
         return cls(**with_overrides(fields, overrides))
 
     @classmethod
-    def preset(cls, name: str, *, num_frames: int = 8) -> MotedConfig:
+    def preset(cls, name: str, *, num_frames: int = 8) -> "MotedConfig":
         """The configuration of a published size, without a download.
 
         Args:

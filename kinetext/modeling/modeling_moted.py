@@ -49,7 +49,7 @@ from .modeling_video_text import (
 )
 from .token_merging import merge_keys_values
 
-_POSITION_STD = 0.02  # of the position embeddings and the 3D stem
+_STEM_STD = 0.02
 
 
 @dataclass
@@ -292,7 +292,11 @@ class MotedFusion(nn.Module):
 
 
 class MotedPreTrainedModel(stock.CLIPPreTrainedModel):
-    """Initialisation: CLIP's modules as in transformers; attention Xavier-uniform; fusions start as the identity."""
+    """Initialisation: CLIP's modules as in transformers; attention Xavier-uniform; fusions start as the identity.
+
+    Positions start as VideoMAE's sines and cosines: at CLIP's 0.02 they drown in the stem's output, and small models
+    stay at chance for thousands of steps (docs/log.md).
+    """
 
     config_class = MotedConfig
     base_model_prefix = "moted"
@@ -318,15 +322,12 @@ class MotedPreTrainedModel(stock.CLIPPreTrainedModel):
             _init_linear(module.class_projection)
         elif isinstance(module, MotedMotionEncoder):
             stem: Any = module.stem
-            for tensor in (
-                stem.weight,
-                module.spatial_position_embedding,
-                module.temporal_position_embedding,
-            ):
-                initialization.trunc_normal_(tensor, std=_POSITION_STD)
+            initialization.trunc_normal_(stem.weight, std=_STEM_STD)
             initialization.zeros_(stem.bias)
+            initialization.copy_(module.spatial_position_embedding, _spatial_waves(module.grid, stem.out_channels))
+            _init_temporal_positions(module)
         elif isinstance(module, MotedSerialMotionEncoder):
-            initialization.trunc_normal_(module.temporal_position_embedding, std=_POSITION_STD)
+            _init_temporal_positions(module)
         elif isinstance(module, MotedSerialAdapter):
             _init_linear(module.down_projection)
             initialization.zeros_(module.up_projection.weight)
@@ -340,6 +341,26 @@ class MotedPreTrainedModel(stock.CLIPPreTrainedModel):
 def _init_linear(linear: Any) -> None:
     initialization.xavier_uniform_(linear.weight)
     initialization.zeros_(linear.bias)
+
+
+def _init_temporal_positions(encoder: Any) -> None:
+    num_frames, width = encoder.temporal_position_embedding.shape[1:]
+    initialization.copy_(encoder.temporal_position_embedding, _waves(num_frames, width).unsqueeze(0))
+
+
+def _spatial_waves(grid: tuple[int, int], width: int) -> torch.Tensor:
+    """(1, K, W): the waves of the row in one half of the channels, those of the column in the other."""
+    rows, columns = _waves(grid[0], width // 2), _waves(grid[1], width - width // 2)
+    rows, columns = rows[:, None].expand(-1, grid[1], -1), columns[None].expand(grid[0], -1, -1)  # (h, w, ·)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1).unsqueeze(0)
+
+
+def _waves(num_positions: int, width: int) -> torch.Tensor:
+    """(n, width): sines and cosines of geometrically growing periods, as large as the tokens they are added to."""
+    num_periods = (width + 1) // 2
+    frequencies = 10000.0 ** (-torch.arange(num_periods) / num_periods)
+    angles = torch.arange(num_positions)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
 
 
 def _init_clip_projections(model: Any) -> None:
@@ -431,7 +452,12 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
         """Makes `num_frames` (T) the trained number: interpolates the temporal positions and says so in the config.
 
         For training on with another number of frames; without it, positions are interpolated in every forward pass.
+
+        Raises:
+            ValueError: if `num_frames` is below 1.
         """
+        if num_frames < 1:
+            raise ValueError(f"num_frames={num_frames} must be at least 1.")
         if self.motion_encoder is not None:
             old = self.motion_encoder.temporal_position_embedding
             positions = interpolate_temporal_positions(old, num_frames).clone()
@@ -677,7 +703,7 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
 
 def _unit(features: torch.Tensor) -> torch.Tensor:
     """Of unit length along the last dimension; 0, of a missing text, stays 0."""
-    return nn.functional.normalize(features, dim=-1)
+    return nn.functional.normalize(features, dim=-1, eps=max(1e-12, torch.finfo(features.dtype).tiny))  # float16 > 0
 
 
 MotedModel.register_for_auto_class("AutoModel")

@@ -109,7 +109,9 @@ def _merge(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Size-weighted means of the tokens that go to the same place: (B, N, c) -> (B, M, c), and their sizes (B, M)."""
     new_sizes = sizes.new_zeros(len(sizes), num_places).scatter_add(1, place, sizes)
-    weights = (sizes / new_sizes.gather(1, place)).to(tokens.dtype).unsqueeze(-1)  # (B, N, 1), sum 1 at each place
-    index = place.unsqueeze(-1).expand_as(tokens)
-    means = tokens.new_zeros(len(tokens), num_places, tokens.shape[-1]).scatter_add(1, index, tokens * weights)
-    return means, new_sizes
+    weights = (sizes / new_sizes.gather(1, place)).unsqueeze(-1)  # (B, N, 1), sum 1 at each place
+    # In float32: a GPU adds one term after the other, and in half precision the mean of many tokens would fade away.
+    weighted = tokens * weights
+    index = place.unsqueeze(-1).expand_as(weighted)
+    means = weighted.new_zeros(len(tokens), num_places, tokens.shape[-1]).scatter_add(1, index, weighted)
+    return means.to(tokens.dtype), new_sizes

@@ -192,7 +192,7 @@ def test_merging_makes_the_cost_grow_linearly_with_frames() -> None:
 
 def test_text_side_of_moted_is_not_per_view() -> None:
     config = tiny_moted_config()
-    short, long = measure_cost(config, num_tokens=4), measure_cost(config, num_tokens=16)
+    short, long = measure_cost(config, num_tokens=4, num_classes=9), measure_cost(config, num_tokens=16, num_classes=9)
     assert [tower.tower for tower in short.towers if not tower.is_per_view] == ["text modules", "text tower"]
     assert short.view_macs == long.view_macs and short.class_list_macs < long.class_list_macs
     assert short.view_macs + short.class_list_macs == sum(tower.macs for tower in short.towers)
@@ -202,7 +202,7 @@ def test_text_side_of_moted_is_not_per_view() -> None:
 def test_towers_of_moted_add_up_to_the_real_model(motion_encoder: str) -> None:
     for switches in ({}, {"use_text_adapter": False, "fuse_text": False, "fuse_video": False}):
         model = tiny_moted(motion_encoder=motion_encoder, **switches)
-        cost = measure_cost(model.config, num_tokens=16)
+        cost = measure_cost(model.config, num_tokens=16, num_classes=9)
         assert cost.parameters == sum(p.numel() for p in model.parameters())
         assert (by_name(cost)["motion encoder"].macs > 0) == (motion_encoder != "none")
         assert (by_name(cost)["text modules"].macs > 0) == (not switches)
@@ -210,7 +210,9 @@ def test_towers_of_moted_add_up_to_the_real_model(motion_encoder: str) -> None:
 
 def test_descriptions_that_moted_does_not_use_are_not_counted() -> None:
     texts = {
-        uses: by_name(measure_cost(tiny_moted_config(use_conceptual=uses, use_discriminative=uses), num_tokens=8))
+        uses: by_name(
+            measure_cost(tiny_moted_config(use_conceptual=uses, use_discriminative=uses), num_tokens=8, num_classes=9)
+        )
         for uses in (True, False)
     }
     assert texts[True]["text tower"].macs == 7 * texts[False]["text tower"].macs
@@ -218,6 +220,11 @@ def test_descriptions_that_moted_does_not_use_are_not_counted() -> None:
 
 def test_frames_of_moted_default_to_the_trained_number() -> None:
     config = tiny_moted_config(num_frames=4)
-    assert measure_cost(config, num_tokens=8) == measure_cost(config, num_frames=4, num_tokens=8)
-    rows = [by_name(measure_cost(config, num_frames=frames, num_tokens=8))["image tower"] for frames in (4, 8)]
+    assert measure_cost(config, num_tokens=8, num_classes=9) == measure_cost(
+        config, num_frames=4, num_tokens=8, num_classes=9
+    )
+    rows = [
+        by_name(measure_cost(config, num_frames=frames, num_tokens=8, num_classes=9))["image tower"]
+        for frames in (4, 8)
+    ]
     assert rows[1].macs == 2 * rows[0].macs

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from testing_utils import largest_difference, tiny_config, tiny_model, tiny_texts, tiny_videos
+from testing_utils import largest_difference, tiny_config, tiny_model, tiny_moted, tiny_texts, tiny_videos
 from transformers.models.x_clip import configuration_x_clip, modeling_x_clip
 
 from kinetext import VideoTextProcessor
@@ -19,6 +19,7 @@ from kinetext.data.small_tokenizer import small_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASS_NAMES = ["moving left", "moving right", "growing"]
+DESCRIPTIONS = [["shift towards one side", "direction of motion"], ["shift towards the other side"], ["gets larger"]]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,17 @@ def stock_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text_config=ours["text_config"], vision_config=ours["vision_config"], projection_dim=32
     )
     modeling_x_clip.XCLIPModel(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def moted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MoTED checkpoint: model and processor."""
+    path = tmp_path_factory.mktemp("moted")
+    tokenizer = small_tokenizer([*CLASS_NAMES, *(text for texts in DESCRIPTIONS for text in texts)])
+    tiny_moted(vocab_size=len(tokenizer), max_tokens=77, motion_max_key_tokens=9).save_pretrained(path)
+    processor = VideoTextProcessor(tokenizer=tokenizer, num_frames=4, motion_frame_ratio=2, crop_size=32, short_side=36)
+    processor.save_pretrained(path)
     return path
 
 
@@ -123,6 +135,73 @@ def test_checkpoint_loads_as_remote_code_where_kinetext_is_not_installed(folder:
         stock, report = modeling_x_clip.XCLIPModel.from_pretrained(path, output_loading_info=True)
         assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
         assert largest_difference(stock(**batch).logits_per_video, expected["ids"]) <= 1e-5
+
+
+MOTED_REMOTE_CODE = (
+    WITHOUT_KINETEXT
+    + """
+import json, torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+source, tensors, saved_again = sys.argv[1:4]
+given = json.load(open(tensors + "/texts.json"))
+videos = load_file(tensors + "/videos.safetensors")
+logits = {}
+for step, folder in enumerate((source, saved_again)):
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    model, report = AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    for loaded in (config, model, processor):
+        assert type(loaded).__module__.startswith("transformers_modules."), type(loaded)
+    names = [type(loaded).__name__ for loaded in (config, model, processor)]
+    assert names == ["MotedConfig", "MotedModel", "VideoTextProcessor"], names
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+    assert not any(p.requires_grad for p in model.vision_model.parameters())
+    batch = processor(videos=list(videos["frames"]), text=given["names"], descriptions=given["descriptions"])
+    texts = {name: batch[name] for name in batch if name != "pixel_values"}
+    with torch.no_grad():
+        outputs = {"tokens": model(**batch)}
+        outputs["bank"] = model(pixel_values=batch["pixel_values"], text_bank=model.encode_texts(**texts))
+        outputs["short"] = model(**{**batch, "pixel_values": batch["pixel_values"][:, :6]})
+    for name, output in outputs.items():
+        logits[f"{name} video {step}"] = output.video_logits_per_video
+        logits[f"{name} motion {step}"] = output.motion_logits_per_video
+    if step == 0:
+        model.save_pretrained(saved_again)
+        processor.save_pretrained(saved_again)
+assert not any(name.split(".")[0] == "kinetext" for name in sys.modules)
+save_file({name: value.contiguous() for name, value in logits.items()}, tensors + "/logits.safetensors")
+"""
+)
+
+
+def test_moted_checkpoint_loads_as_remote_code_where_kinetext_is_not_installed(
+    moted_folder: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModel, AutoProcessor
+
+    from kinetext import MotedModel
+
+    frames = torch.randint(0, 256, (2, 8, 40, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    save_file({"frames": frames}, tmp_path / "videos.safetensors")
+    (tmp_path / "texts.json").write_text(json.dumps({"names": CLASS_NAMES, "descriptions": DESCRIPTIONS}))
+    saved_again = tmp_path / "again"
+    run(MOTED_REMOTE_CODE, tmp_path, moted_folder, tmp_path, saved_again)
+
+    got = load_file(tmp_path / "logits.safetensors")
+    assert len(got) == 12
+    processor = AutoProcessor.from_pretrained(moted_folder)
+    assert type(processor) is VideoTextProcessor
+    batch = processor(videos=list(frames), text=CLASS_NAMES, descriptions=DESCRIPTIONS)
+    for path in (moted_folder, saved_again):
+        model = AutoModel.from_pretrained(path)
+        assert type(model) is MotedModel
+        whole, short = model(**batch), model(**{**batch, "pixel_values": batch["pixel_values"][:, :6]})
+        for name, logits in got.items():
+            call, stream, _ = name.split()
+            expected = (short if call == "short" else whole)[f"{stream}_logits_per_video"]
+            assert largest_difference(logits, expected) <= 1e-5, name
 
 
 @pytest.mark.parametrize("path_of", ["folder", "stock_folder"])

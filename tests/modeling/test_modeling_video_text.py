@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from testing_utils import largest_difference, scatter_weights, tiny_model, tiny_texts, tiny_videos
+from testing_utils import (
+    largest_difference,
+    scatter_weights,
+    tiny_descriptions,
+    tiny_model,
+    tiny_moted,
+    tiny_texts,
+    tiny_videos,
+)
 from torch.nn import functional
 
 from kinetext import TextBank, XCLIPModel
@@ -437,3 +445,111 @@ def test_a_bank_and_its_names_must_fit() -> None:
     message = "a TextBank has one name per row of text_embeds (N, C); got 1 names for shape (2, 3)."
     with pytest.raises(ValueError, match=exactly(message)):
         TextBank(torch.zeros(2, 3), ("a",), "f")
+
+
+# The bank with descriptions
+
+
+def described_bank(**fields: Any) -> TextBank:
+    texts = {**tiny_texts(), **tiny_descriptions(missing=[(0, 3), (2, 1)])}
+    return tiny_moted().encode_texts(**texts, **fields)
+
+
+def test_bank_holds_the_features_of_every_description_and_zeros_where_there_is_none() -> None:
+    model = tiny_moted()
+    descriptions = tiny_descriptions(missing=[(0, 3), (2, 1)])
+    descriptions["description_attention_mask"][1, 0, 0] = 0  # padding at the left, which the causal tower would read
+    bank = model.encode_texts(**tiny_texts(), **descriptions)
+    assert bank.description_embeds.shape == (3, 4, 32) and bank.description_mask.dtype == torch.bool
+    assert (~bank.description_mask).nonzero().tolist() == [[0, 3], [2, 1]]
+    assert not bank.description_embeds.requires_grad
+    for row in range(3):
+        for column in range(4):
+            embeds = bank.description_embeds[row, column]
+            if not bank.description_mask[row, column]:
+                assert (embeds == 0).all()
+                continue
+            one = (tensor[row, column].unsqueeze(0) for tensor in descriptions.values())
+            assert largest_difference(embeds, model.get_text_features(*one).pooler_output[0]) <= 1e-6
+    assert torch.equal(bank.text_embeds, model.encode_texts(**tiny_texts()).text_embeds)
+
+
+def test_bank_of_descriptions_without_a_mask_has_them_all() -> None:
+    descriptions = tiny_descriptions()
+    bank = tiny_moted().encode_texts(**tiny_texts(), description_input_ids=descriptions["description_input_ids"])
+    assert bank.description_mask.shape == (3, 4) and bank.description_mask.all()
+    masked = tiny_moted().encode_texts(**tiny_texts(), **descriptions)
+    assert largest_difference(bank.description_embeds, masked.description_embeds) <= 1e-5
+
+
+def test_bank_with_descriptions_does_not_depend_on_the_size_of_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = described_bank()
+    for size in (1, 5, 12):
+        monkeypatch.setattr(modeling_video_text, "_TEXTS_PER_FORWARD", size)
+        assert largest_difference(described_bank().description_embeds, whole.description_embeds) <= 1e-6
+
+
+def test_saved_bank_with_descriptions_loads_equal(tmp_path: Path) -> None:
+    bank = described_bank(names=["a", "b", "c"], tokenizer_fingerprint="f" * 64)
+    bank.save(tmp_path / "bank")
+    loaded = TextBank.load(tmp_path / "bank")
+    for field in dataclasses.fields(TextBank):
+        left, right = getattr(loaded, field.name), getattr(bank, field.name)
+        assert torch.equal(left, right) if isinstance(right, torch.Tensor) else left == right, field.name
+    assert loaded.description_mask.dtype == torch.bool
+    bare = dataclasses.replace(bank, description_embeds=None, description_mask=None)
+    bare.save(tmp_path / "bank")
+    assert TextBank.load(tmp_path / "bank").description_embeds is None
+    assert set(load_file(tmp_path / "bank")) == {"text_embeds"}
+
+
+def test_bank_moves_as_a_whole() -> None:
+    bank = described_bank(names=["a", "b", "c"])
+    moved = bank.to("meta")
+    for name in ("text_embeds", "description_embeds", "description_mask"):
+        tensor, before = getattr(moved, name), getattr(bank, name)
+        assert tensor.device.type == "meta" and (tensor.shape, tensor.dtype) == (before.shape, before.dtype)
+    assert (moved.names, moved.text_fingerprint) == (bank.names, bank.text_fingerprint)
+    assert bank.description_embeds.device.type == "cpu"
+    assert tiny_moted().encode_texts(**tiny_texts()).to("meta").description_mask is None
+
+
+def test_model_that_reads_class_names_only_ignores_descriptions(model: XCLIPModel) -> None:
+    bare = model.encode_texts(**tiny_texts())
+    bank = model.encode_texts(**tiny_texts(), **tiny_descriptions())
+    assert bank.description_embeds is not None
+    expected = model(pixel_values=tiny_videos(), text_bank=bare).logits_per_video
+    assert torch.equal(model(pixel_values=tiny_videos(), text_bank=bank).logits_per_video, expected)
+
+
+@pytest.mark.parametrize(
+    ("embeds", "mask"),
+    [((3, 4, 32), (3, 5)), ((2, 4, 32), (2, 4)), ((3, 4, 31), (3, 4)), ((3, 32), (3,)), ((3, 4, 32), (3, 4, 1))],
+)
+def test_descriptions_that_do_not_fit_the_names_are_refused(embeds: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    message = (
+        f"description_embeds must be (N, k+1, C) beside text_embeds (N, C) = (3, 32) and description_mask (N, k+1); "
+        f"got {embeds} and {mask}."
+    )
+    with pytest.raises(ValueError, match=exactly(message)):
+        TextBank(torch.zeros(3, 32), ("a", "b", "c"), "f", None, torch.zeros(embeds), torch.ones(mask).bool())
+
+
+def test_descriptions_and_their_mask_belong_together(tmp_path: Path) -> None:
+    bank = described_bank()
+    message = "description_embeds and description_mask belong together; give both or neither."
+    for name in ("description_embeds", "description_mask"):
+        with pytest.raises(ValueError, match=exactly(message)):
+            dataclasses.replace(bank, **{name: None})
+
+
+@pytest.mark.parametrize("where", ["encode_texts", "forward"])
+def test_description_tokens_that_do_not_fit_are_refused(where: str) -> None:
+    model, names = tiny_moted(), tiny_texts()
+    call: Any = model.encode_texts
+    if where == "forward":
+        names = {**names, "pixel_values": tiny_videos()}
+        call = model
+    message = "description_input_ids must be (N, k+1, L) with N = 3, the class names; got (2, 4, 9)."
+    with pytest.raises(ValueError, match=exactly(message)):
+        call(**names, **tiny_descriptions(2))
