@@ -183,6 +183,9 @@ SEEN_CLASSES: tuple[str, ...] = tuple(_SEEN)
 UNSEEN_CLASSES: tuple[str, ...] = tuple(_UNSEEN)
 """The classes of the unseen split: new combinations of motions, named in words that the seen classes use."""
 
+REVERSED_CLASSES: tuple[tuple[str, str], ...] = (("moving left", "moving right"), ("growing", "shrinking"))
+"""Seen classes that a clip played backwards changes between: only the order of its frames tells them apart."""
+
 
 def clip_trajectory(class_name: str, seed: int, *, num_frames: int = 16) -> Trajectory:
     """The trajectory of the shape in the clip that `render_clip` draws from the same arguments.
