@@ -189,21 +189,28 @@ def convert(
         _say(f"[yellow]note:[/] {escape(note)}")
 
 
-@app.command(epilog="Example:  kinetext cost base-patch16 --num-frames 32 --classes 400")
+@app.command(epilog="Example:  kinetext cost base-patch16 --architecture moted --num-frames 32")
 @report_errors
 def cost(
-    model: Annotated[str, typer.Argument(help="A preset such as base-patch16, or a folder or Hub id.")],
+    model: Annotated[str | None, typer.Argument(help="A preset such as base-patch16, or a folder or Hub id.")] = None,
+    architecture: Annotated[str, typer.Option(help="What a preset is of: xclip or moted.")] = "xclip",
     num_frames: Annotated[
         int | None,
         typer.Option(help="Frames per view; of a preset also the trained number. Default: 8, or the model's."),
     ] = None,
     classes: Annotated[int, typer.Option(help="Class texts per view.")] = 400,
     tokens: Annotated[int, typer.Option(help="Tokens per class text.")] = 77,
+    published: Annotated[bool, typer.Option("--published", help="All sizes beside the papers' figures.")] = False,
 ) -> None:
     """Show parameters and multiply-accumulates by tower; no weights are read."""
     from .evaluation.cost import measure_cost
 
-    config = _config(model, num_frames)
+    if published:
+        _show_published_costs()
+        return
+    if model is None:
+        raise ValueError("say which model: a preset, a folder or a Hub id, or --published for all.")
+    config = _config(model, architecture, num_frames)
     measured = measure_cost(config, num_frames=num_frames, num_classes=classes, num_tokens=tokens)
     sizes = f"{measured.num_frames} frames, {classes} classes, {tokens} tokens"
     table = _table("tower", "parameters#", "GMACs#", "runs")
@@ -211,24 +218,49 @@ def cost(
         runs = "per view" if tower.is_per_view else "once per class list"
         table.add_row(tower.tower, f"{tower.parameters:,}", f"{tower.macs / 1e9:,.2f}", runs)
     table.add_section()
-    table.add_row("all, a view", f"{measured.parameters:,}", f"{measured.view_macs / 1e9:,.2f}", "without text tower")
+    table.add_row("all, a view", f"{measured.parameters:,}", f"{measured.view_macs / 1e9:,.2f}", "without class texts")
     _say(f"[bold]{escape(model)}[/]: {sizes}")
     Console().print(table)
     _say("GMACs: 10⁹ multiply-accumulates, which published figures call FLOPs and give per view.")
 
 
-def _config(name: str, num_frames: int | None) -> Any:
+def _show_published_costs() -> None:
+    from rich.progress import track
+
+    from .evaluation.published_costs import PUBLISHED_COSTS
+
+    table = _table("model", "size", "frames#", "GMACs#", "paper#", "off#", "M parameters#", "paper#")
+    for row in track(PUBLISHED_COSTS, description="Counting", transient=True):
+        measured = row.measure()
+        gmacs, parameters = measured.view_macs / 1e9, measured.trainable_parameters / 1e6
+        paper = (
+            f"{row.parameters[0]:g}"
+            if row.parameters[0] == row.parameters[1]
+            else "{:g} to {:g}".format(*row.parameters)
+        )
+        off = f"{gmacs / row.gmacs - 1:+.1%}"
+        figures = (f"{gmacs:,.1f}", f"{row.gmacs:,g}", off, f"{parameters:.1f}", paper)
+        table.add_row(row.architecture, row.preset, str(row.num_frames), *figures)
+    Console().print(table)
+    _say("GMACs of one view, without class texts; parameters that are trainable before a recipe freezes any.")
+
+
+def _config(name: str, architecture: str, num_frames: int | None) -> Any:
     """The configuration of a preset, a folder or a Hub repository."""
     from transformers import AutoConfig
 
     from .conversion.xclip import HUB_ID
-    from .modeling.configuration_xclip import PRESETS, XCLIPConfig
+    from .evaluation.published_costs import CONFIG_CLASSES
+    from .modeling.configuration_video_text import CLIP_TOWERS
 
-    if name in PRESETS:
-        return XCLIPConfig.preset(name) if num_frames is None else XCLIPConfig.preset(name, num_frames=num_frames)
+    if architecture not in CONFIG_CLASSES:
+        raise ValueError(f"architecture={architecture!r} is unknown; choose one of {', '.join(CONFIG_CLASSES)}.")
+    if name in CLIP_TOWERS:
+        frames = {} if num_frames is None else {"num_frames": num_frames}
+        return CONFIG_CLASSES[architecture].preset(name, **frames)
     if not Path(name).is_dir() and not HUB_ID.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no preset ({', '.join(PRESETS)}), no folder and no Hub id (those read owner/name)."
+            f"{name!r} is no preset ({', '.join(CLIP_TOWERS)}), no folder and no Hub id (those read owner/name)."
         )
     return AutoConfig.from_pretrained(name)
 

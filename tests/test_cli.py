@@ -145,6 +145,27 @@ def test_cost_of_a_folder_uses_its_frames_and_keeps_its_parameters(tmp_path: Pat
         assert f"{model.num_parameters():,}" in result.output
 
 
+def test_cost_of_moted_counts_its_own_modules() -> None:
+    result = kinetext("cost", "base-patch16", "--architecture", "moted", "--num-frames", 16)
+    assert result.exit_code == 0, result.output
+    assert "motion encoder" in result.output and "364.0" in result.output
+
+
+def test_cost_published_shows_every_published_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kinetext.evaluation import published_costs
+
+    rows = published_costs.PUBLISHED_COSTS
+    assert {(row.architecture, row.preset) for row in rows} == {
+        *(("xclip", name) for name in ("base-patch32", "base-patch16", "large-patch14", "large-patch14-336")),
+        *(("moted", name) for name in ("base-patch16", "large-patch14")),
+    }
+    few = [row for row in rows if row.num_frames == 8 and row.preset == "base-patch16"]
+    monkeypatch.setattr(published_costs, "PUBLISHED_COSTS", few)
+    result = kinetext("cost", "--published")
+    assert result.exit_code == 0, result.output
+    assert "-0.6%" in result.output and "+0.5%" in result.output and "25.8 to 29.8" in result.output
+
+
 def test_cost_reports_counts_that_do_not_fit() -> None:
     result = kinetext("cost", "base-patch32", "--classes", 0)
     assert (result.exit_code, result.stderr) == (1, "error: num_classes=0 must be at least 1.\n")

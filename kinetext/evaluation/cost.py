@@ -80,12 +80,14 @@ class Cost:
         num_frames: T of the view.
         num_classes: N of the class list.
         num_tokens: L of a class text.
+        trainable_parameters: those that the model itself does not freeze.
     """
 
     towers: tuple[TowerCost, ...]
     num_frames: int
     num_classes: int
     num_tokens: int
+    trainable_parameters: int
 
     @property
     def parameters(self) -> int:
@@ -139,7 +141,8 @@ def measure_cost(config: Any, *, num_frames: int | None = None, num_classes: int
     parameters = _by_tower({name: tensor.numel() for name, tensor in model.named_parameters()}, towers)
     flops = _by_tower(_own_flops(model, inputs), towers)
     rows = [TowerCost(name, parameters[name], flops[name] // 2, name not in _PER_CLASS_LIST) for name in towers]
-    return Cost(tuple(rows), num_frames, num_classes, num_tokens)
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return Cost(tuple(rows), num_frames, num_classes, num_tokens, trainable)
 
 
 def _check_counts(**counts: int) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature, PreTrainedConfig
+from PIL import Image
+from transformers import BatchFeature, CLIPImageProcessorPil, PreTrainedConfig
 from transformers.processing_utils import ProcessorMixin
 
 from .frame_sampling import SAMPLINGS, sample_frames
@@ -36,6 +37,7 @@ from .video_transforms import (
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # X-CLIP is trained with ImageNet's statistics, not CLIP's (VideoX `build.py`)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+XCLIP_PIXELS = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "interpolation": "bilinear"}
 _EMPTY_VOCABULARY = 3  # tokens of a `CLIPTokenizer` made from nothing: start, end, padding
 _SHORT_SIDE_RATIO = 256 / 224  # short side before the crop : side of the crop
 
@@ -136,7 +138,10 @@ class VideoTextProcessor(ProcessorMixin):
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Our saved parameters; in a repository that is not ours, frame counts and size come from its `config.json`."""
+        """Our saved parameters; in a repository that is not ours, frame counts and size come from its `config.json`.
+
+        Of a plain CLIP also mean, standard deviation and interpolation: those it was trained with.
+        """
         hub_kwargs = dict(kwargs)
         processor_dict, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         if "num_frames" not in processor_dict:
@@ -146,6 +151,11 @@ class VideoTextProcessor(ProcessorMixin):
                 "num_frames": config.get("num_frames", vision.get("num_frames", 8)),  # MoTED's, X-CLIP's
                 "motion_frame_ratio": config.get("motion_frame_ratio", 1),
                 "crop_size": vision.get("image_size", 224),
+                **(
+                    _clip_pixels(pretrained_model_name_or_path, hub_kwargs)
+                    if config.get("model_type") == "clip"
+                    else {}
+                ),
             }
         return processor_dict, kwargs
 
@@ -405,6 +415,23 @@ class VideoTextProcessor(ProcessorMixin):
 
     def _max_tokens(self) -> int:
         return self._require_tokenizer().model_max_length
+
+
+def _clip_pixels(name: str | os.PathLike[str], hub_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the pixels of a CLIP repository are: as its image processor says, else as OpenAI's."""
+    try:
+        saved, _ = CLIPImageProcessorPil.get_image_processor_dict(name, **hub_kwargs)
+    except OSError:  # it has none
+        saved = {}
+    processor = CLIPImageProcessorPil(
+        **{key: saved[key] for key in ("image_mean", "image_std", "resample") if key in saved}
+    )
+    is_bicubic = processor.resample == Image.Resampling.BICUBIC
+    return {
+        "image_mean": list(processor.image_mean),
+        "image_std": list(processor.image_std),
+        "interpolation": "bicubic" if is_bicubic else "bilinear",
+    }
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from ..modeling.configuration_moted import MotedConfig
 from ..modeling.configuration_xclip import XCLIPConfig
 from ..modeling.modeling_moted import MotedModel
 from ..modeling.modeling_xclip import XCLIPModel
-from ..processing.processing_video_text import VideoTextProcessor
+from ..processing.processing_video_text import XCLIP_PIXELS, VideoTextProcessor
 from .arguments import ARCHITECTURES, DataArguments, ModelArguments, Recipe, as_settings
 from .trainer import VideoTextTrainer
 
@@ -156,6 +156,8 @@ def build_model(arguments: ModelArguments, texts: list[str]) -> tuple[Any, Video
     saved = VideoTextProcessor.from_pretrained(arguments.model)
     contract = {**saved.contract, **arguments.contract}
     model = _pretrained_model(arguments, contract["num_frames"])
+    if model.config.model_type == "xclip" and AutoConfig.from_pretrained(arguments.model).model_type == "clip":
+        contract |= XCLIP_PIXELS  # published X-CLIPs are trained from CLIP on these
     return model, _processor(saved.tokenizer, model, contract)
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from rendered_clips import render_clip
 from testing_utils import tiny_model
-from transformers import AutoProcessor, CLIPTokenizer, XCLIPConfig
+from transformers import AutoProcessor, CLIPConfig, CLIPTokenizer, XCLIPConfig
 
 from kinetext import MotedConfig, VideoDecodeError, VideoTextProcessor, load_video
 from kinetext.data.small_tokenizer import small_tokenizer
@@ -348,6 +348,24 @@ def test_defaults_are_those_of_xclip() -> None:
     assert processor.image_mean == [0.485, 0.456, 0.406]
     assert processor.image_std == [0.229, 0.224, 0.225]
     assert VideoTextProcessor(crop_size=336).short_side == 384
+
+
+@pytest.mark.parametrize(
+    ("saved", "mean", "interpolation"),
+    [
+        (None, 0.48145466, "bicubic"),  # OpenAI's
+        ({"image_mean": [0.4] * 3, "image_std": [0.2] * 3, "resample": 2}, 0.4, "bilinear"),
+    ],
+)
+def test_a_clip_folder_gives_the_pixels_its_tower_was_trained_on(
+    tmp_path: Path, tokenizer: CLIPTokenizer, saved: dict | None, mean: float, interpolation: str
+) -> None:
+    CLIPConfig(vision_config={"image_size": 64}).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    if saved is not None:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved))
+    processor = VideoTextProcessor.from_pretrained(tmp_path)
+    assert (processor.crop_size, processor.image_mean[0], processor.interpolation) == (64, mean, interpolation)
 
 
 def test_a_stock_xclip_folder_gives_frames_and_size_by_its_config(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:

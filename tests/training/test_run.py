@@ -123,6 +123,13 @@ def test_a_clip_becomes_what_the_recipe_says(clip: str) -> None:
     assert (processor.num_frames, processor.motion_frame_ratio, processor.crop_size) == (4, 3, 32)
 
 
+def test_pixels_are_the_clips_for_its_frozen_tower_and_the_published_ones_for_xclip(clip: str) -> None:
+    _, moted = run.build_model(ModelArguments(model=clip, architecture="moted"), TEXTS)
+    _, xclip = run.build_model(ModelArguments(model=clip), TEXTS)
+    assert (moted.image_mean[0], moted.interpolation) == (0.48145466, "bicubic")  # OpenAI's: the folder names none
+    assert (xclip.image_mean[0], xclip.interpolation) == (0.485, "bilinear")
+
+
 def test_a_misspelt_override_names_the_nearest(clip: str) -> None:
     arguments = ModelArguments(model=clip, architecture="moted", model_overrides='{"fuse_txt": false}')
     with pytest.raises(TypeError, match="unknown field `fuse_txt`; did you mean `fuse_text`"):
