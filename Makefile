@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q -q -c constraints.txt -e ".[dev,eval]"
 	@touch $@
 
-demo: $(STAMP)  ## Render clips, train a small X-CLIP, evaluate, save, reload and classify
+demo: $(STAMP)  ## Render clips, train X-CLIP and MoTED from a small CLIP, evaluate, save, classify and explain
 	$(BIN)/kinetext demo $(ARGS)
 
 test: $(STAMP)  ## Run the tests, without slow, gpu and network ones

@@ -86,13 +86,13 @@ def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for clips, model and picture.")] = Path("demo"),
 ) -> None:
-    """Render clips, train a small X-CLIP, evaluate, save, reload in a fresh process, classify; settings as of train."""
+    """Render clips, train X-CLIP and MoTED from a small CLIP, compare, classify, explain; settings as of train."""
     from .demo import run_demo
 
     run_demo(out, context.args)
 
 
-@app.command(epilog='Example:  kinetext classify clip.mp4 --labels "waving,running" --model demo/model --save out.png')
+@app.command(epilog='Example:  kinetext classify clip.mp4 --labels "waving,running" --model demo/xclip --save out.png')
 @report_errors
 def classify(
     clips: Annotated[list[str], typer.Argument(help="Video files or URLs.")],
@@ -281,7 +281,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog='Example:  kinetext explain clip.mp4 --text "moving left" --model demo/model --save relevance.png')
+@app.command(epilog="Example:  kinetext explain clip.mp4 --text growing --model demo/moted --save out.png")
 @report_errors
 def explain(
     clip: Annotated[str, typer.Argument(help="Video file or URL.")],

@@ -39,20 +39,15 @@ RECIPE = Path(__file__).parent / "demo.yaml"
 DESCRIPTIONS = "motion_shapes"
 _TRAIN_CLIPS_PER_CLASS = 800  # with 200, the small model learns the clips instead of the motions
 
-# Settings by model, beside those of the recipe that they share; heads of 32 channels as in the small CLIP.
+# Settings by model, beside those of the recipe that they share; heads of 32 channels as in the small CLIP. X-CLIP's are
+# those it did best with in as many steps (docs/log.md).
+_XCLIP_FIELDS = {"prompt_num_attention_heads": 3, "vision_config": {"mit_num_attention_heads": 3}}
+_MOTED_FIELDS = {"motion_hidden_size": 96, "motion_num_attention_heads": 3, "joint_num_attention_heads": 3}
 _MODELS = {
-    "xclip": [
-        *(
-            "--model_overrides",
-            json.dumps({"prompt_num_attention_heads": 3, "vision_config": {"mit_num_attention_heads": 3}}),
-        ),
-    ],
+    "xclip": ["--train_text", "--new_module_lr_factor", "10", "--model_overrides", json.dumps(_XCLIP_FIELDS)],
     "moted": [
         *("--architecture", "moted", "--descriptions", DESCRIPTIONS),
-        *(
-            "--model_overrides",
-            json.dumps({"motion_hidden_size": 96, "motion_num_attention_heads": 3, "joint_num_attention_heads": 3}),
-        ),
+        *("--model_overrides", json.dumps(_MOTED_FIELDS)),
     ],
 }
 _FROZEN = "frozen CLIP, mean over frames"

@@ -1,4 +1,4 @@
-"""What the README prints works as printed."""
+"""What the READMEs print works as printed."""
 
 import re
 import shutil
@@ -6,45 +6,76 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from testing_utils import tiny_clip_config
+from transformers import CLIPModel
 
 from kinetext import VideoTextProcessor, XCLIPConfig, XCLIPModel
 from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext.descriptions import load_descriptions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-README = (REPOSITORY / "README.md").read_text("utf-8")
+README = "README.md"
+OF_MODELS = "kinetext/modeling/README.md"
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def text_of(readme: str) -> str:
+    return (REPOSITORY / readme).read_text("utf-8")
 
 
-def test_quickstart_works_as_printed_on_a_real_clip(shared_dir: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    XCLIPModel(XCLIPConfig.preset("base-patch32", num_frames=8)).save_pretrained(tmp_path / "demo/model")
-    VideoTextProcessor(small_tokenizer(["waving"])).save_pretrained(tmp_path / "demo/model")
-    shutil.copy(shared_dir / "data/samples/SOX5yA1l24A.mp4", tmp_path / "clip.mp4")
-    quickstart = next(block for block in code_blocks("python") if "clip.mp4" in block)
-    assert len([line for line in quickstart.splitlines() if line.strip()]) == 5
+def code_blocks(readme: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text_of(readme), flags=re.DOTALL)
 
+
+def run_as_printed(code: str, folder: Path) -> str:
+    """Standard output of `code` in a fresh interpreter, started in `folder`."""
     done = subprocess.run(
-        [sys.executable, "-c", quickstart],
-        cwd=tmp_path,
+        [sys.executable, "-c", code],
+        cwd=folder,
         env={"PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", "PATH": ""},
         capture_output=True,
         text=True,
         timeout=240,
     )
-
     assert done.returncode == 0, done.stderr[-3000:]
-    scores = eval(done.stdout)
+    return done.stdout
+
+
+def test_quickstart_works_as_printed_on_a_real_clip(shared_dir: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    XCLIPModel(XCLIPConfig.preset("base-patch32", num_frames=8)).save_pretrained(tmp_path / "demo/xclip")
+    VideoTextProcessor(small_tokenizer(["waving"])).save_pretrained(tmp_path / "demo/xclip")
+    shutil.copy(shared_dir / "data/samples/SOX5yA1l24A.mp4", tmp_path / "clip.mp4")
+    quickstart = next(block for block in code_blocks(README) if "clip.mp4" in block)
+    assert len([line for line in quickstart.splitlines() if line.strip()]) == 5
+
+    scores = eval(run_as_printed(quickstart, tmp_path))
+
     assert list(scores) == ["waving", "juggling a ball", "running"]
     assert abs(sum(scores.values()) - 1) < 1e-5
 
 
-def test_paths_and_verbs_that_the_readme_names_exist() -> None:
-    for name in re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"\b(recipes/\w+\.yaml)", README):
+@pytest.mark.parametrize("readme", [README, OF_MODELS])
+def test_moted_from_a_clip_works_as_printed(readme: str, shared_dir: Path, tmp_path: Path) -> None:
+    tokenizer = small_tokenizer([text for texts in load_descriptions("motion_shapes").texts for text in texts])
+    config = tiny_clip_config(vocab_size=len(tokenizer), max_tokens=tokenizer.model_max_length)
+    CLIPModel(config).save_pretrained(tmp_path / "demo/clip")
+    tokenizer.save_pretrained(tmp_path / "demo/clip")
+    shutil.copy(shared_dir / "data/samples/SOX5yA1l24A.mp4", tmp_path / "clip.mp4")
+    example = next(block for block in code_blocks(readme) if "MotedModel.from_clip" in block)
+
+    shapes = "scores" if readme == README else "outputs.motion_logits_per_video"
+    assert run_as_printed(f"{example}\nprint({shapes}.shape)", tmp_path).endswith("torch.Size([1, 3])\n")
+
+
+@pytest.mark.parametrize("readme", [README, OF_MODELS])
+def test_paths_and_verbs_that_a_readme_names_exist(readme: str) -> None:
+    text, folder = text_of(readme), (REPOSITORY / readme).parent
+    for name in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (folder / name).exists(), name
+    for name in re.findall(r"\b(recipes/\w+\.yaml)", text):
         assert (REPOSITORY / name).exists(), name
     makefile = (REPOSITORY / "Makefile").read_text("utf-8")
-    for verb in re.findall(r"^make ([a-z-]+)", README, flags=re.MULTILINE):
+    for verb in re.findall(r"^make ([a-z-]+)", text, flags=re.MULTILINE):
         assert f"\n{verb}:" in makefile, verb

@@ -294,8 +294,8 @@ class MotedFusion(nn.Module):
 class MotedPreTrainedModel(stock.CLIPPreTrainedModel):
     """Initialisation: CLIP's modules as in transformers; attention Xavier-uniform; fusions start as the identity.
 
-    Positions start as VideoMAE's sines and cosines: at CLIP's 0.02 they drown in the stem's output, and small models
-    stay at chance for thousands of steps (docs/log.md).
+    Positions start as VideoMAE's sines and cosines, as large as the tokens: small models learn far sooner with them
+    than with random ones (docs/log.md).
     """
 
     config_class = MotedConfig
