@@ -103,7 +103,11 @@ def _parse(path: Path) -> Any:
         if path.suffix.lower() == ".json":
             return json.loads(path.read_text("utf-8"), object_pairs_hook=_unique_keys)
         return yaml.load(path.read_text("utf-8"), Loader=_UniqueKeyLoader)
-    except (ValueError, yaml.YAMLError) as error:  # a UnicodeDecodeError is a ValueError
+    except (
+        ValueError,
+        TypeError,
+        yaml.YAMLError,
+    ) as error:  # a UnicodeDecodeError is a ValueError, a list as key a TypeError
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 

@@ -17,6 +17,17 @@ def uses_descriptions(model: Any) -> bool:
     return getattr(model.config, "uses_descriptions", False)
 
 
+def check_motion_frames(model: Any, processor: VideoTextProcessor) -> None:
+    """Raises ValueError unless the processor gives as many motion frames as the model takes."""
+    wanted = getattr(model.config, "motion_frame_ratio", 1)
+    if processor.motion_frame_ratio != wanted:
+        raise ValueError(
+            f"the processor has motion_frame_ratio={processor.motion_frame_ratio}, the {model.config.model_type} model "
+            f"takes {wanted}: it would see other frames than it was made for. Pass motion_frame_ratio={wanted} to the "
+            "processor."
+        )
+
+
 def encode_class_texts(
     model: Any,
     processor: VideoTextProcessor,
@@ -34,7 +45,11 @@ def encode_class_texts(
         descriptions: N lists of descriptions, in the order of `texts`, for a model that uses them (MoTED). Without
             them, class names stand in, which is logged as a warning.
         template: what the names are put into, at `{}`; the saved one by default.
+
+    Raises:
+        ValueError: if model and processor do not agree on the motion frames.
     """
+    check_motion_frames(model, processor)
     if descriptions is None and uses_descriptions(model):
         logger.warning(
             "this %s was made to read descriptions of the classes and gets none, so class names stand in for them; "

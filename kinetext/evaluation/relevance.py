@@ -41,7 +41,7 @@ from torch import nn
 
 from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import DECODERS, VideoFrames
-from .class_texts import uses_descriptions
+from .class_texts import check_motion_frames, uses_descriptions
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class TextRelevance:
     Attributes:
         text: the class text or description, as it was passed.
         words: (word, share) in the order of the text, as CLIP's tokenizer cuts it: lower case, punctuation apart, words
-            of the template among them. Shares are >= 0 and sum to 1, or are all 0 where no word raised the logit.
+            of the template among them. Shares are >= 0; those of all texts of a stream sum to 1, or are all 0 where
+            no word raised the logit.
     """
 
     text: str
@@ -166,6 +167,7 @@ def explain_clip(
     """
     streams = _streams_of(model)
     _check_texts(model, text, descriptions)
+    check_motion_frames(model, processor)
     read = processor.read_clips(clip, decoder=decoder)[0]
     pixel_values = processor.transform([read])  # (1, a*T, 3, H, W): a batch of one clip
     tokens = processor(text=[text], descriptions=None if descriptions is None else [list(descriptions)])
@@ -181,9 +183,9 @@ def explain_clip(
     for stream, (visual, rows) in zip(streams, averages, strict=True):
         run = record.visual[stream.name]
         patches = _motion_relevance(visual, run) if stream.name == "motion" else _image_relevance(visual, grid)
-        # A description that the configuration leaves out (MoTED's Table 3a) has no gradient, so no relevance.
-        used = [one for one in described if stream.name == "motion" and _end_row(one, rows).any()]
-        texts = tuple(_text_relevance(one, rows, processor) for one in used or [class_text])
+        read_texts = (stream.name == "motion" and _used(model.config, described)) or [class_text]
+        total = sum(float(_end_row(one, rows).sum()) for one in read_texts)
+        texts = tuple(_text_relevance(one, rows, total, processor) for one in read_texts)
         found.append(StreamRelevance(stream.name, patches.reshape(grid).cpu(), texts))
     name = str(clip) if isinstance(clip, (str, os.PathLike)) else type(clip).__name__
     return Explanation(name, text, frames, tuple(found))
@@ -306,9 +308,16 @@ def _end_row(text: _Text, encoded: Sequence[_EncodedText]) -> torch.Tensor:
     return torch.stack(rows).sum(dim=0)
 
 
-def _text_relevance(text: _Text, encoded: Sequence[_EncodedText], processor: VideoTextProcessor) -> TextRelevance:
+def _used(config: Any, descriptions: Sequence[_Text]) -> Sequence[_Text]:
+    """The descriptions that a MoTED of this configuration reads (its Table 3a): the conceptual one, others, or both."""
+    return descriptions[0 if config.use_conceptual else 1 : None if config.use_discriminative else 1]
+
+
+def _text_relevance(
+    text: _Text, encoded: Sequence[_EncodedText], total: float, processor: VideoTextProcessor
+) -> TextRelevance:
+    """Words with their shares of `total`, the relevance of all texts of the stream: shares of texts can be compared."""
     relevance = _end_row(text, encoded)
-    total = relevance.sum()
     shares = relevance / total if total > 0 else relevance
     pieces = processor.tokenizer.convert_ids_to_tokens(text.ids[1:-1].tolist())
     return TextRelevance(text.text, join_pieces(pieces, shares.tolist()))

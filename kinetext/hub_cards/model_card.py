@@ -58,6 +58,7 @@ _MOTED = _Family(
     ),
     stock_note="There is no MoTED in transformers itself.",
     citation="""@inproceedings{moted2024,
+  key = {MoTED},
   title = {Enhanced Motion-Text Alignment for Image-to-Video Transfer Learning},
   booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
   pages = {18504--18515},

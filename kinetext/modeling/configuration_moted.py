@@ -53,7 +53,8 @@ class MotedConfig(CheckedConfigMixin, stock.CLIPConfig):
 
     Raises:
         TypeError: for a keyword that is no field. (A `config.json` with unknown keys loads, with a warning.)
-        ValueError: for a value outside its choices or range, and for widths that their heads do not divide.
+        huggingface_hub.errors.StrictDataclassError: for a value of another type, outside its choices or range, and for
+            widths that their heads do not divide.
 
     Example:
         >>> config = MotedConfig.preset("base-patch16", num_frames=8)

@@ -133,19 +133,20 @@ class MotedLocalMotion(MotedAttention):
     """
 
     def forward(  # type: ignore[override]
-        self, hidden_states: torch.Tensor
+        self, hidden_states: torch.Tensor, num_frames: int = 1
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """One attention.
 
         Args:
             hidden_states: (B, G, W), frame after frame.
+            num_frames: T.
 
         Returns:
             (B, G, W), the weights (B, h, G, M) where attention is eager, and for each token the key it was merged
             into (B, G) int64, or None where nothing was merged.
         """
         keys, values, sizes, merged_into = merge_keys_values(
-            *self.keys_and_values(hidden_states), self.config.motion_max_key_tokens
+            *self.keys_and_values(hidden_states), self.config.motion_max_key_tokens, num_frames=num_frames
         )
         bias = None if sizes is None else sizes.log()  # a key that stands for s tokens counts s times
         output, weights = self.attend(self.heads(self.q_proj(hidden_states)), keys, values, bias)
@@ -179,7 +180,8 @@ class MotedTemporalBlock(GradientCheckpointingLayer):
             class_tokens: (B, T, D) of the image layer below.
             temporal_positions: (1, T, W), without which the frames of global motion would have no order.
         """
-        hidden_states = hidden_states + self.local_motion(self.local_layernorm(hidden_states))[0]
+        num_frames = class_tokens.shape[1]
+        hidden_states = hidden_states + self.local_motion(self.local_layernorm(hidden_states), num_frames)[0]
         frames = self.class_projection(self.class_layernorm(class_tokens)) + temporal_positions  # (B, T, W)
         normed = self.global_layernorm(frames)
         frames = frames + self.global_motion(normed, normed)[0]
@@ -432,7 +434,7 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
             TypeError: for another kind of `clip`.
             RuntimeError: if a weight of the CLIP has no place here, or one of our CLIP weights is not in it.
         """
-        if isinstance(clip, CLIPConfig):
+        if isinstance(clip, CLIPConfig) and clip.model_type == "clip":  # a MotedConfig is a CLIPConfig too
             return cls(MotedConfig.from_clip_config(clip, num_frames=num_frames, **overrides))
         clip = load_clip(clip)
         model: Any = cls(MotedConfig.from_clip_config(clip.config, num_frames=num_frames, **overrides))
@@ -527,6 +529,7 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
         description_attention_mask: torch.Tensor | None = None,
         text_bank: TextBank | None = None,
         labels: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
     ) -> MotedOutput:
         """Logits of B videos over N classes.
 
@@ -540,12 +543,17 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
             description_attention_mask: (N, k+1, L), 0 at padding, all 0 for a description that is not there.
             text_bank: class names and descriptions encoded by [`encode_texts`]; results equal passing the tokens.
             labels: (B,) int64 class ids or (B, N) float probabilities.
+            frame_mask: refused: clips of one batch must have equal lengths here.
 
         Raises:
-            ValueError: for shapes that do not fit, for no class names or two kinds of them, for a class without any
-                description that the configuration uses, and for a bank of other text weights.
+            ValueError: for shapes that do not fit, for a frame_mask, for no class names or two kinds of them, for a
+                class without any description that the configuration uses, and for a bank of other text weights.
             TypeError: for labels of a wrong dtype.
         """
+        if frame_mask is not None:
+            raise ValueError(
+                'MoTED takes no frame_mask: pass clips of equal length, or one at a time with sampling="all".'
+            )
         frames, motion = self._encode_videos(pixel_values)  # (B, T, C), (B, T, C) or None
         video = self._fused_frames(frames, motion).mean(dim=1)  # (B, C)
         motion = video if motion is None else motion.mean(dim=1)  # (B, C)
@@ -652,7 +660,8 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """CLIP features of names (N, C) and used descriptions (N, k+1, C) or None, and which are there (or None)."""
         if bank is not None:
-            if input_ids is not None or description_input_ids is not None:
+            tokens = (input_ids, attention_mask, description_input_ids, description_attention_mask)
+            if any(tensor is not None for tensor in tokens):
                 raise ValueError("pass the class texts as tokens or as text_bank; both were given.")
             self.check_text_bank(bank)
             return bank.text_embeds, *self._used(bank.description_embeds, bank.description_mask)
@@ -697,7 +706,7 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
             names = self.text_fusion(names, descriptions, mask)  # (N, 1, C)
         if mask is None:
             return names.squeeze(1), descriptions.mean(dim=1)
-        weights = mask.to(descriptions.dtype) / mask.sum(dim=1, keepdim=True)  # (N, k+1)
+        weights = mask.to(descriptions.dtype) / mask.sum(dim=1, keepdim=True).clamp(min=1)  # (N, k+1)
         return names.squeeze(1), torch.einsum("nk,nkc->nc", weights, descriptions)
 
 

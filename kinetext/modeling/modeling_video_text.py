@@ -258,7 +258,10 @@ def load_clip(clip: str | os.PathLike[str] | Any) -> Any:
         clip, report = loaded
         _require_all_weights(set(report["missing_keys"]), report["unexpected_keys"])
     if not isinstance(clip, CLIPModel):
-        raise TypeError(f"clip must be a name, a folder, a CLIPConfig or a CLIPModel; got {type(clip).__name__}.")
+        raise TypeError(
+            f"clip must be a name, a folder, a CLIPConfig or a CLIPModel; got {type(clip).__name__}. "
+            "(A configuration of kinetext goes to its model's constructor.)"
+        )
     return clip
 
 

@@ -260,7 +260,7 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
             TypeError: for another kind of `clip`.
             RuntimeError: if a weight of the CLIP has no place here, or one of our CLIP weights is not in it.
         """
-        if isinstance(clip, CLIPConfig):
+        if isinstance(clip, CLIPConfig) and clip.model_type == "clip":  # a MotedConfig is a CLIPConfig too
             return cls(XCLIPConfig.from_clip_config(clip, num_frames=num_frames, **overrides))
         clip = load_clip(clip)
         model: Any = cls(XCLIPConfig.from_clip_config(clip.config, num_frames=num_frames, **overrides))

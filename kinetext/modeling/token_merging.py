@@ -23,17 +23,21 @@ _MAX_WINDOW = 4096
 
 
 def merge_keys_values(
-    keys: torch.Tensor, values: torch.Tensor, max_tokens: int
+    keys: torch.Tensor, values: torch.Tensor, max_tokens: int, *, num_frames: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Merges the most similar tokens, by their keys averaged over heads, until at most `max_tokens` are left.
 
     Each round merges at most half of the tokens. What is merged with what is decided without gradient; the means are
     differentiable. More than 4096 tokens are matched in windows of consecutive ones.
 
+    Tokens of a clip are ordered so that what stands at one place in neighbouring frames is in different sets, A and B:
+    with an even number of patches, the background of a video could never be merged with itself otherwise (ours).
+
     Args:
         keys: (B, h, N, d) floats of any precision.
         values: (B, h, N, d).
         max_tokens: M, at least 1.
+        num_frames: T of a clip, whose tokens stand frame after frame; 1 for tokens without frames.
 
     Returns:
         keys (B, h, M, d), values (B, h, M, d), sizes (B, M) float32: how many tokens each is the mean of, and
@@ -48,6 +52,8 @@ def merge_keys_values(
     batch_size, num_heads, num_tokens, head_dim = keys.shape
     if num_tokens <= max_tokens:
         return keys, values, None, None
+    order = _alternating_order(num_tokens, num_frames, keys.device)
+    keys, values = keys[:, :, order], values[:, :, order]
     # One (B, N, 2hd) tensor, so that each round moves keys and values together.
     tokens = torch.stack([keys, values]).permute(1, 3, 0, 2, 4).reshape(batch_size, num_tokens, -1)
     sizes = torch.ones(batch_size, num_tokens, dtype=torch.float32, device=keys.device)
@@ -60,13 +66,23 @@ def merge_keys_values(
         tokens, sizes = _merge(tokens, sizes, place, remaining - windows * num_links)
         merged_into = place.gather(1, merged_into)
     merged = tokens.unflatten(-1, (2, num_heads, head_dim)).permute(2, 0, 3, 1, 4)  # (2, B, h, M, d)
-    return merged[0], merged[1], sizes, merged_into
+    return merged[0], merged[1], sizes, merged_into[:, order.argsort()]
+
+
+def _alternating_order(num_tokens: int, num_frames: int, device: torch.device) -> torch.Tensor:
+    """(N,) the order in which tokens are split into A and B: every other frame is rolled by one where K is even."""
+    order = torch.arange(num_tokens, device=device)
+    if num_frames < 2 or num_tokens % (2 * num_frames):  # one frame, or an odd number of patches, which alternates
+        return order
+    frames = order.unflatten(0, (num_frames, -1)).clone()  # (T, K)
+    frames[1::2] = frames[1::2].roll(-1, dims=1)
+    return frames.flatten()
 
 
 def _num_windows(num_tokens: int) -> int:
-    """The fewest equal windows of at most 4096 tokens; 1 where the number of tokens has no such divisor nearby."""
+    """The fewest equal windows of at most 4096 tokens; 1 where the number of tokens has no suitable divisor."""
     fewest = -(-num_tokens // _MAX_WINDOW)
-    return next((count for count in range(fewest, 2 * fewest + 1) if num_tokens % count == 0), 1)
+    return next((count for count in range(fewest, 4 * fewest + 1) if num_tokens % count == 0), 1)
 
 
 @torch.no_grad()

@@ -38,6 +38,7 @@ from .video_transforms import (
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # X-CLIP is trained with ImageNet's statistics, not CLIP's (VideoX `build.py`)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 XCLIP_PIXELS = {"image_mean": list(IMAGENET_MEAN), "image_std": list(IMAGENET_STD), "interpolation": "bilinear"}
+_FROZEN_CLIPS = ("clip", "moted")  # model types whose image tower needs the pixels it was pre-trained on
 _EMPTY_VOCABULARY = 3  # tokens of a `CLIPTokenizer` made from nothing: start, end, padding
 _SHORT_SIDE_RATIO = 256 / 224  # short side before the crop : side of the crop
 
@@ -153,7 +154,7 @@ class VideoTextProcessor(ProcessorMixin):
                 "crop_size": vision.get("image_size", 224),
                 **(
                     _clip_pixels(pretrained_model_name_or_path, hub_kwargs)
-                    if config.get("model_type") == "clip"
+                    if config.get("model_type") in _FROZEN_CLIPS
                     else {}
                 ),
             }

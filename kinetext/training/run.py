@@ -96,6 +96,11 @@ def evaluate_model(recipe: Recipe, *, views: str = "1x1") -> EvaluationResult:
         raise ValueError(f"views={views!r} is not understood; write clips x crops with 1 or 3 crops, e.g. 4x3.")
     if recipe.model.contract:
         raise ValueError(f"{recipe.model.contract} would change what the model was saved with; leave it out of eval.")
+    for name in ("architecture", "model_overrides"):
+        if getattr(recipe.model, name) is not None:
+            raise ValueError(
+                f"{name}={getattr(recipe.model, name)!r} says how a CLIP is trained; leave it out of eval."
+            )
     num_clips, num_crops = map(int, counts.groups())
     train_clips, eval_clips = read_splits(recipe.data)
     clips = train_clips if eval_clips is None else eval_clips

@@ -417,3 +417,8 @@ def test_tokens_beside_a_bank_raise(name: str) -> None:
     message = "pass the class texts as tokens or as text_bank; both were given."
     with pytest.raises(ValueError, match=exactly(message)):
         model(pixel_values=tiny_videos(), text_bank=bank, **{name: texts[name]})
+
+
+def test_a_frame_mask_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ValueError, match="equal length"):
+        tiny_moted()(pixel_values=tiny_videos(), **tiny_texts(), frame_mask=torch.ones(2, 8))

@@ -15,6 +15,7 @@ from transformers import BertConfig, CLIPModel
 import kinetext.training.run as run
 from kinetext import MotedModel, VideoTextProcessor, XCLIPModel
 from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext.evaluation.class_texts import encode_class_texts
 from kinetext.training.arguments import ModelArguments, parse_recipe
 
 TEXTS = ["running", "waving"]
@@ -241,3 +242,16 @@ def test_the_text_tower_of_moted_is_not_trained(waving_and_running: Path) -> Non
     moves = str(waving_and_running / "moves.yaml")
     with pytest.raises(ValueError, match="the text tower of MoTED stays frozen"):
         run.run_training(moted_recipe(waving_and_running, "--descriptions", moves, "--train_text"))
+
+
+def test_motion_frames_of_model_and_processor_must_agree(clip: str) -> None:
+    model, _ = run.build_model(ModelArguments(model=clip, architecture="moted"), TEXTS)
+    plain = VideoTextProcessor.from_pretrained(clip)
+    with pytest.raises(ValueError, match="motion_frame_ratio=1, the moted model takes 2"):
+        encode_class_texts(model, plain, TEXTS, descriptions=[["a"], ["b"]])
+
+
+def test_from_clip_refuses_a_configuration_of_its_own(clip: str) -> None:
+    config = MotedModel.from_clip(clip).config
+    with pytest.raises(TypeError, match="goes to its model's constructor"):
+        MotedModel.from_clip(config)
