@@ -1,5 +1,14 @@
-"""Texts that say how a class of actions moves."""
+"""Texts that say how a class of actions moves: written, checked, masked, rated, loaded."""
 
-from .load import Descriptions, load_descriptions, shipped_descriptions
+from .load import load_description_set, load_descriptions, shipped_descriptions
+from .schema import KINDS, DescriptionRow, Descriptions, DescriptionSet
 
-__all__ = ["Descriptions", "load_descriptions", "shipped_descriptions"]
+__all__ = [
+    "KINDS",
+    "DescriptionRow",
+    "DescriptionSet",
+    "Descriptions",
+    "load_description_set",
+    "load_descriptions",
+    "shipped_descriptions",
+]

@@ -29,7 +29,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPToken
 from ..data.motion_shapes import SEEN_CLASSES, UNSEEN_CLASSES, clip_seed
 from ..data.shape_captions import CaptionedStill, captioned_still
 from ..data.small_tokenizer import small_tokenizer
-from ..descriptions import load_descriptions, shipped_descriptions
+from ..descriptions import load_descriptions
 from ..processing.processing_video_text import IMAGENET_MEAN, IMAGENET_STD
 from ..processing.video_transforms import normalise
 
@@ -118,7 +118,7 @@ def pretrain_clip(
 
 def demo_texts() -> list[str]:
     """The class names and descriptions that models made from this CLIP will read, for its tokenizer to know."""
-    sets = [load_descriptions(name) for name in shipped_descriptions()]
+    sets = [load_descriptions(name) for name in ("motion_shapes", "weizmann")]
     described = [text for loaded in sets for texts in loaded.texts for text in texts]
     return [*SEEN_CLASSES, *UNSEEN_CLASSES, *(name for loaded in sets for name in loaded.class_names), *described]
 

@@ -85,7 +85,7 @@ def test_keys_given_twice_are_refused_in_json_too(tmp_path: Path) -> None:
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"ends with '.csv'; description files end with .yaml, .yml, .json"):
+    with pytest.raises(ValueError, match=r"ends with '.csv'; description files end with .jsonl, .parquet, .yaml"):
         load_descriptions(written(tmp_path, "a,b", name="set.csv"))
 
 

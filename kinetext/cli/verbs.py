@@ -6,15 +6,15 @@ Heavy imports stand inside the verbs, so that `--help` does not wait for them.
 from __future__ import annotations
 
 import csv
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from .console import report_errors, say, table_of
+from .describe import describe
 
 app = typer.Typer(
     name="kinetext",
@@ -25,51 +25,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+app.add_typer(describe, name="describe")
+
 _STATUS_STYLES = {"ok": "green", "missing": "bold red", "optional": "dim", "warning": "yellow"}
-
-
-def report_errors(verb: Callable[..., None]) -> Callable[..., None]:
-    """`verb` with what the user can cause reported as a message on standard error and exit code 1, not a traceback."""
-
-    @functools.wraps(verb)
-    def reporting(*args: Any, **kwargs: Any) -> None:
-        try:
-            verb(*args, **kwargs)
-        except Exception as error:
-            if not _is_users(error):
-                raise
-            Console(stderr=True, soft_wrap=True).print(
-                f"[bold red]error:[/] {escape(_message(error))}", highlight=False
-            )
-            raise SystemExit(1) from None
-
-    return reporting
-
-
-def _is_users(error: Exception) -> bool:
-    """Whether what was passed in, rather than a fault of ours, caused this error."""
-    from huggingface_hub.errors import StrictDataclassError
-
-    from .processing.video_decoding import VideoDecodeError
-
-    return isinstance(error, (ValueError, OSError, ImportError, VideoDecodeError, StrictDataclassError))
-
-
-def _message(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
-def _say(text: str) -> None:
-    """Prints one line of rich markup; the terminal wraps it, so that it stays one line where it is piped."""
-    Console(soft_wrap=True).print(text, highlight=False)
-
-
-def _table(*columns: str) -> Table:
-    """An empty table; columns whose names end in `#` are of numbers, right-aligned, and lose that sign."""
-    table = Table()
-    for column in columns:
-        table.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
-    return table
 
 
 @app.callback()
@@ -87,7 +45,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for clips, model and picture.")] = Path("demo"),
 ) -> None:
     """Render clips, train X-CLIP and MoTED from a small CLIP, compare, classify, explain; settings as of train."""
-    from .demo import run_demo
+    from ..demo import run_demo
 
     run_demo(out, context.args)
 
@@ -106,9 +64,9 @@ def classify(
     decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
 ) -> None:
     """Score clips against class names."""
-    from .descriptions import load_descriptions
-    from .evaluation.classify import classify_clips, load_model
-    from .evaluation.contact_sheet import check_picture_path, draw_contact_sheet
+    from ..descriptions import load_descriptions
+    from ..evaluation.classify import classify_clips, load_model
+    from ..evaluation.contact_sheet import check_picture_path, draw_contact_sheet
 
     names = [label.strip() for label in next(csv.reader([labels], skipinitialspace=True))]
     if len(set(names)) < len(names):
@@ -119,14 +77,14 @@ def classify(
     loaded, processor = load_model(model)
     results = classify_clips(loaded, processor, clips, names, descriptions=texts, template=template, decoder=decoder)
     for result in results:
-        _say(f"[bold]{escape(result.name)}[/]")
-        table = _table("class", "score#")
+        say(f"[bold]{escape(result.name)}[/]")
+        table = table_of("class", "score#")
         for label, score in result.ranked():
             table.add_row(escape(label), f"{score:.4f}")
         Console().print(table)
     if save is not None:
         draw_contact_sheet(results, save)
-        _say(f"picture saved in {escape(str(save))}")
+        say(f"picture saved in {escape(str(save))}")
 
 
 @app.command(
@@ -139,8 +97,8 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="YAML file of settings; `--name value` after it overrides them.")],
 ) -> None:
     """Train from a recipe in one process; `accelerate launch train.py` takes the same arguments for several."""
-    from .training.arguments import parse_recipe
-    from .training.run import run_training
+    from ..training.arguments import parse_recipe
+    from ..training.run import run_training
 
     run_training(parse_recipe([str(recipe), *context.args]))
 
@@ -158,12 +116,12 @@ def evaluate(
     views: Annotated[str, typer.Option(help="Clips x crops per video, e.g. 4x3.")] = "1x1",
 ) -> None:
     """Top-1 and top-5 with exact counts; writes results.json into output_dir. Other settings as of train."""
-    from .training.arguments import parse_recipe
-    from .training.run import evaluate_model
+    from ..training.arguments import parse_recipe
+    from ..training.run import evaluate_model
 
     first = [] if recipe is None else [str(recipe)]
     metrics = evaluate_model(parse_recipe([*first, *context.args], model=model), views=views).metrics()
-    table = _table("metric", "value#", "clips#")
+    table = table_of("metric", "value#", "clips#")
     for name in ("top1", "top5"):
         table.add_row(name, f"{metrics[name]:.4f}", f"{metrics[f'{name}_count']:.0f} / {metrics['num_decoded']:.0f}")
     coverage = f"{metrics['num_decoded']:.0f} / {metrics['num_listed']:.0f}"
@@ -179,14 +137,14 @@ def convert(
     tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id of the tokenizer; a .pth has none.")] = None,
 ) -> None:
     """Turn an X-CLIP checkpoint into a folder that kinetext and transformers load, strictly."""
-    from .conversion.xclip import convert_checkpoint
+    from ..conversion.xclip import convert_checkpoint
 
     done = convert_checkpoint(source, destination, tokenizer=tokenizer)
     what = "model and processor" if done.has_processor else "model"
     trained = f"{done.num_parameters:,} parameters, {done.num_frames} frames"
-    _say(f"{what} saved in {escape(str(done.destination))} ({trained})")
+    say(f"{what} saved in {escape(str(done.destination))} ({trained})")
     for note in done.notes:
-        _say(f"[yellow]note:[/] {escape(note)}")
+        say(f"[yellow]note:[/] {escape(note)}")
 
 
 @app.command(epilog="Example:  kinetext cost base-patch16 --architecture moted --num-frames 32")
@@ -203,7 +161,7 @@ def cost(
     published: Annotated[bool, typer.Option("--published", help="All sizes beside the papers' figures.")] = False,
 ) -> None:
     """Show parameters and multiply-accumulates by tower; no weights are read."""
-    from .evaluation.cost import measure_cost
+    from ..evaluation.cost import measure_cost
 
     if published:
         _show_published_costs()
@@ -213,23 +171,23 @@ def cost(
     config = _config(model, architecture, num_frames)
     measured = measure_cost(config, num_frames=num_frames, num_classes=classes, num_tokens=tokens)
     sizes = f"{measured.num_frames} frames, {classes} classes, {tokens} tokens"
-    table = _table("tower", "parameters#", "GMACs#", "runs")
+    table = table_of("tower", "parameters#", "GMACs#", "runs")
     for tower in measured.towers:
         runs = "per view" if tower.is_per_view else "once per class list"
         table.add_row(tower.tower, f"{tower.parameters:,}", f"{tower.macs / 1e9:,.2f}", runs)
     table.add_section()
     table.add_row("all, a view", f"{measured.parameters:,}", f"{measured.view_macs / 1e9:,.2f}", "without class texts")
-    _say(f"[bold]{escape(model)}[/]: {sizes}")
+    say(f"[bold]{escape(model)}[/]: {sizes}")
     Console().print(table)
-    _say("GMACs: 10⁹ multiply-accumulates, which published figures call FLOPs and give per view.")
+    say("GMACs: 10⁹ multiply-accumulates, which published figures call FLOPs and give per view.")
 
 
 def _show_published_costs() -> None:
     from rich.progress import track
 
-    from .evaluation.published_costs import PUBLISHED_COSTS
+    from ..evaluation.published_costs import PUBLISHED_COSTS
 
-    table = _table("model", "size", "frames#", "GMACs#", "paper#", "off#", "M parameters#", "paper#")
+    table = table_of("model", "size", "frames#", "GMACs#", "paper#", "off#", "M parameters#", "paper#")
     for row in track(PUBLISHED_COSTS, description="Counting", transient=True):
         measured = row.measure()
         gmacs, parameters = measured.view_macs / 1e9, measured.trainable_parameters / 1e6
@@ -242,16 +200,16 @@ def _show_published_costs() -> None:
         figures = (f"{gmacs:,.1f}", f"{row.gmacs:,g}", off, f"{parameters:.1f}", paper)
         table.add_row(row.architecture, row.preset, str(row.num_frames), *figures)
     Console().print(table)
-    _say("GMACs of one view, without class texts; parameters that are trainable before a recipe freezes any.")
+    say("GMACs of one view, without class texts; parameters that are trainable before a recipe freezes any.")
 
 
 def _config(name: str, architecture: str, num_frames: int | None) -> Any:
     """The configuration of a preset, a folder or a Hub repository."""
     from transformers import AutoConfig
 
-    from .conversion.xclip import HUB_ID
-    from .evaluation.published_costs import CONFIG_CLASSES
-    from .modeling.configuration_video_text import CLIP_TOWERS
+    from ..conversion.xclip import HUB_ID
+    from ..evaluation.published_costs import CONFIG_CLASSES
+    from ..modeling.configuration_video_text import CLIP_TOWERS
 
     if architecture not in CONFIG_CLASSES:
         raise ValueError(f"architecture={architecture!r} is unknown; choose one of {', '.join(CONFIG_CLASSES)}.")
@@ -269,10 +227,10 @@ def _config(name: str, architecture: str, num_frames: int | None) -> Any:
 @report_errors
 def doctor() -> None:
     """Show versions, devices, decoders and what is missing; exit code 1 if something needed is."""
-    from .doctor import diagnose
+    from ..doctor import diagnose
 
     checks = diagnose()
-    table = _table("what", "found", "status", "hint")
+    table = table_of("what", "found", "status", "hint")
     for check in checks:
         status = f"[{_STATUS_STYLES[check.status]}]{check.status}[/]"
         table.add_row(escape(check.name), escape(check.value), status, escape(check.hint))
@@ -294,11 +252,11 @@ def explain(
     decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
 ) -> None:
     """Show which patches of the frames and which words a score rests on."""
-    from .descriptions import load_descriptions
-    from .evaluation.classify import load_model
-    from .evaluation.drawing import check_picture_path
-    from .evaluation.relevance import explain_clip
-    from .evaluation.relevance_picture import draw_explanation
+    from ..descriptions import load_descriptions
+    from ..evaluation.classify import load_model
+    from ..evaluation.drawing import check_picture_path
+    from ..evaluation.relevance import explain_clip
+    from ..evaluation.relevance_picture import draw_explanation
 
     check_picture_path(save)
     texts = None if descriptions is None else load_descriptions(descriptions).for_classes([text])[0]
@@ -306,14 +264,10 @@ def explain(
     explanation = explain_clip(loaded, processor, clip, text, descriptions=texts, decoder=decoder)
     for stream in explanation.streams:
         for one in stream.texts:
-            _say(f"[bold]{stream.name} stream[/]: {escape(one.text)}")
-            table = _table("word", "relevance#")
+            say(f"[bold]{stream.name} stream[/]: {escape(one.text)}")
+            table = table_of("word", "relevance#")
             for word, share in one.words:
                 table.add_row(escape(word), f"{share:.3f}")
             Console().print(table)
     draw_explanation(explanation, save)
-    _say(f"picture saved in {escape(str(save))}")
-
-
-if __name__ == "__main__":
-    app()
+    say(f"picture saved in {escape(str(save))}")

@@ -1,0 +1,57 @@
+"""How verbs speak: lines, tables, and errors as messages."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["report_errors", "say", "table_of"]
+
+
+def report_errors(verb: Callable[..., None]) -> Callable[..., None]:
+    """`verb` with what the user can cause reported as a message on standard error and exit code 1, not a traceback."""
+
+    @functools.wraps(verb)
+    def reporting(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+        except Exception as error:
+            if not _is_users(error):
+                raise
+            Console(stderr=True, soft_wrap=True).print(
+                f"[bold red]error:[/] {escape(_message(error))}", highlight=False
+            )
+            raise SystemExit(1) from None
+
+    return reporting
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether what was passed in, rather than a fault of ours, caused this error."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    from ..processing.video_decoding import VideoDecodeError
+
+    return isinstance(error, (ValueError, OSError, ImportError, VideoDecodeError, StrictDataclassError))
+
+
+def _message(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def say(text: str) -> None:
+    """Prints one line of rich markup; the terminal wraps it, so that it stays one line where it is piped."""
+    Console(soft_wrap=True).print(text, highlight=False)
+
+
+def table_of(*columns: str) -> Table:
+    """An empty table; columns whose names end in `#` are of numbers, right-aligned, and lose that sign."""
+    table = Table()
+    for column in columns:
+        table.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
+    return table
