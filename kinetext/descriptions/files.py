@@ -16,10 +16,10 @@ import yaml
 
 from .schema import MOTED_KINDS, DescriptionRow, DescriptionSet, normalised_name
 
-__all__ = ["read_set", "write_atomically", "write_jsonl", "write_parquet"]
+__all__ = ["FILE_ENDINGS", "read_folder", "read_set", "write_atomically", "write_jsonl", "write_parquet"]
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(DescriptionRow))
-_ENDINGS = (".jsonl", ".parquet", ".yaml", ".yml", ".json")
+FILE_ENDINGS = (".jsonl", ".parquet", ".yaml", ".yml", ".json")
 
 
 def read_set(path: str | os.PathLike[str]) -> DescriptionSet:
@@ -35,15 +35,28 @@ def read_set(path: str | os.PathLike[str]) -> DescriptionSet:
     """
     path = Path(path)
     ending = path.suffix.lower()
-    if ending not in _ENDINGS:
+    if ending not in FILE_ENDINGS:
         raise ValueError(
-            f"{path} ends with {path.suffix!r}; description files end with {', '.join(_ENDINGS)}. "
+            f"{path} ends with {path.suffix!r}; description files end with {', '.join(FILE_ENDINGS)}. "
             "`kinetext describe import` reads the released CSV files."
         )
     if ending in (".jsonl", ".parquet"):
         records = _jsonl_records(path) if ending == ".jsonl" else _parquet_records(path)
-        return _built([(where, _row(record, where)) for where, record in records], path)
+        return _built([_row(record, where) for where, record in records], path)
     return _from_mapping(_parse(path), path)
+
+
+def read_folder(folder: str | os.PathLike[str]) -> DescriptionSet:
+    """The set in all parquet files of a folder and its sub-folders together, as a repository of the Hub holds them.
+
+    Raises:
+        ValueError: if there is no such file, or one is not what it should be; says which.
+    """
+    paths = sorted(Path(folder).rglob("*.parquet"))
+    if not paths:
+        raise ValueError(f"{folder} holds no parquet file; `kinetext push descriptions SET ORG/NAME` writes one.")
+    records = [record for path in paths for record in _parquet_records(path)]
+    return _built([_row(record, where) for where, record in records], Path(folder))
 
 
 def write_jsonl(descriptions: DescriptionSet, path: str | os.PathLike[str]) -> None:
@@ -54,6 +67,7 @@ def write_jsonl(descriptions: DescriptionSet, path: str | os.PathLike[str]) -> N
 
 def write_parquet(descriptions: DescriptionSet, path: str | os.PathLike[str]) -> None:
     """Writes the set for `datasets.load_dataset`, one column per field of `DescriptionRow`."""
+    import pyarrow
     import pyarrow.parquet
 
     table = pyarrow.Table.from_pylist([dataclasses.asdict(row) for row in descriptions.rows], schema=_arrow_schema())
@@ -128,9 +142,9 @@ def _row(record: Any, where: str) -> DescriptionRow:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _built(rows: list[tuple[str, DescriptionRow]], path: Path) -> DescriptionSet:
+def _built(rows: list[DescriptionRow], path: Path) -> DescriptionSet:
     try:
-        return DescriptionSet(tuple(row for _, row in rows))
+        return DescriptionSet(tuple(rows))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -150,8 +164,8 @@ def _from_mapping(content: Any, path: Path) -> DescriptionSet:
         _check_texts(name, texts, path)
         for place, text in enumerate(texts):
             kind = MOTED_KINDS[min(place, 1)]
-            row = DescriptionRow(path.stem, class_id, name, kind, None, max(place - 1, 0), " ".join(text.split()))
-            rows.append((str(path), row))
+            rank = max(place - 1, 0)
+            rows.append(DescriptionRow(path.stem, class_id, name, kind, None, rank, " ".join(text.split())))
     return _built(rows, path)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .files import read_set
+from .files import FILE_ENDINGS, read_folder, read_set
 from .schema import MOTED_KINDS, Descriptions, DescriptionSet
 
 __all__ = ["load_description_set", "load_descriptions", "shipped_descriptions"]
 
 _SETS = Path(__file__).parent / "sets"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def load_descriptions(
@@ -24,11 +26,11 @@ def load_descriptions(
     """The texts of every class, in class order: N lists, for `VideoTextProcessor(descriptions=...)`.
 
     Args:
-        source: the name of a shipped set (`shipped_descriptions`) or a file (`read_set`).
+        source: a shipped name, a file, a folder or `owner/name` on the Hub, as of `load_description_set`.
         kinds: which texts, in this order; MoTED's conceptual and k discriminative ones by default. `characteristic`
             are those of Devaraj et al.
         masked: the texts with object names replaced instead.
-        revision: of a Hub repository.
+        revision: branch, tag or commit of a Hub data set.
 
     Raises:
         FileNotFoundError: as `load_description_set`.
@@ -41,14 +43,28 @@ def load_description_set(source: str | os.PathLike[str], *, revision: str | None
     """A description set with every column.
 
     Args:
-        source: the name of a shipped set (`shipped_descriptions`) or a file (`read_set`).
-        revision: of a Hub repository.
+        source: the name of a shipped set (`shipped_descriptions`), a file (`read_set`), a folder of parquet files, or
+            `owner/name` of a data set on the Hub with the columns of `DescriptionRow`.
+        revision: branch, tag or commit of a Hub data set; its main branch by default.
 
     Raises:
-        FileNotFoundError: if there is neither such a file nor such a set.
-        ValueError: if the file is not what it should be; says where.
+        FileNotFoundError: if there is no such file, set or data set, or the Hub does not let you read it.
+        ValueError: if the file is not what it should be, says where; or if `revision` is given for what has none.
     """
-    return read_set(_path_of(source))
+    name = str(source)
+    path = _SETS / f"{name}.jsonl" if name in shipped_descriptions() else Path(source)
+    if _HUB_ID.fullmatch(name) and path.suffix.lower() not in FILE_ENDINGS and not path.exists():
+        return read_folder(_downloaded(name, revision))
+    if revision is not None:
+        raise ValueError(f"revision={revision!r}: {name!r} is not on the Hub, and only what is there has revisions.")
+    if path.is_dir():
+        return read_folder(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {name!r} and no shipped set of that name; "
+            f"the shipped sets are: {', '.join(shipped_descriptions())}. What is on the Hub reads owner/name."
+        )
+    return read_set(path)
 
 
 def shipped_descriptions() -> list[str]:
@@ -56,13 +72,17 @@ def shipped_descriptions() -> list[str]:
     return sorted(path.stem for path in _SETS.glob("*.jsonl"))
 
 
-def _path_of(source: str | os.PathLike[str]) -> Path:
-    if str(source) in shipped_descriptions():
-        return _SETS / f"{source}.jsonl"
-    path = Path(source)
-    if not path.is_file():
+def _downloaded(repo_id: str, revision: str | None) -> str:
+    """The folder of the local cache with the parquet files of a Hub data set."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return snapshot_download(repo_id, repo_type="dataset", revision=revision, allow_patterns="*.parquet")
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(f"the data set {repo_id} on the Hub has no revision {revision!r}.") from error
+    except RepositoryNotFoundError as error:
         raise FileNotFoundError(
-            f"there is no file {str(source)!r} and no shipped set of that name; "
-            f"the shipped sets are: {', '.join(shipped_descriptions())}."
-        )
-    return path
+            f"there is no file {repo_id!r}, and no data set of that name on the Hub that you may read; "
+            "look at its spelling, and log in with `hf auth login` if it is private."
+        ) from error

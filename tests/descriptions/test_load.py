@@ -50,8 +50,10 @@ def test_classes_without_descriptions_are_listed_with_the_nearest_names() -> Non
 def test_missing_file_is_refused_with_the_shipped_names(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file 'wiezmann' .* sets are: motion_shapes, weizmann\."):
         load_descriptions("wiezmann")
-    with pytest.raises(FileNotFoundError, match="no file"):
+    with pytest.raises(ValueError, match="holds no parquet file"):
         load_descriptions(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no file 'sets/mine.yaml'"):  # no request to the Hub
+        load_descriptions("sets/mine.yaml")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""One commit with everything, or nothing: how folders get to the Hub."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+__all__ = ["push_folder"]
+
+logger = logging.getLogger(__name__)
+
+
+def push_folder(folder: Path, repo_id: str, *, repo_type: str, private: bool = False, message: str) -> str:
+    """Uploads a folder in one commit, to a repository that is made if there is none.
+
+    Files of the repository that the folder does not have stay as they are. A repository made by this call is removed
+    again if the upload fails, so that no empty one is left.
+
+    Args:
+        folder: what to upload.
+        repo_id: `owner/name`.
+        repo_type: `model` or `dataset`.
+        private: make it private; an existing public repository is then refused, because its history is public.
+        message: of the commit.
+
+    Returns:
+        The hash of the commit.
+
+    Raises:
+        PermissionError: the token is missing, wrong or may not write there.
+        ConnectionError: the Hub could not be reached, or the upload was cut off.
+        ValueError: the repository is public and `private` was asked for, or `repo_id` is no id.
+    """
+    api = HfApi()
+    is_new = _made(api, repo_id, repo_type=repo_type, private=private)
+    try:
+        commit = api.upload_folder(folder_path=folder, repo_id=repo_id, repo_type=repo_type, commit_message=message)
+    except BaseException as error:  # Ctrl-C too
+        if is_new:
+            _remove(api, repo_id, repo_type)
+        if isinstance(error, Exception):
+            raise _explained(error, repo_id) from error
+        raise
+    return commit.oid
+
+
+def _made(api: HfApi, repo_id: str, *, repo_type: str, private: bool) -> bool:
+    """Whether the repository was not there before; it is afterwards."""
+    try:
+        info = api.repo_info(repo_id, repo_type=repo_type)
+    except RepositoryNotFoundError:
+        pass  # or it is there and this user may not see it, which creating it will tell
+    except Exception as error:
+        raise _explained(error, repo_id) from error
+    else:
+        if private and not info.private:
+            raise ValueError(
+                f"{repo_id} is there already and public; choose another name, or make it private in its settings first."
+            )
+        return False
+    try:
+        api.create_repo(repo_id, repo_type=repo_type, private=private)
+    except Exception as error:
+        raise _explained(error, repo_id) from error
+    return True
+
+
+def _remove(api: HfApi, repo_id: str, repo_type: str) -> None:
+    try:
+        api.delete_repo(repo_id, repo_type=repo_type, missing_ok=True)
+    except Exception as error:
+        logger.warning("%s was made and is still empty; it could not be removed again: %s", repo_id, error)
+
+
+def _explained(error: Exception, repo_id: str) -> Exception:
+    """The error of the Hub's client with a way out; the client's own errors keep their message."""
+    if isinstance(error, HFValidationError):
+        return error
+    if not isinstance(error, HfHubHTTPError):  # of the HTTP library, whose name depends on the version of the client
+        return ConnectionError(f"{repo_id} was not pushed, nothing of it is on the Hub: {error}")
+    status = error.response.status_code
+    if status == 401:
+        return PermissionError(
+            f"the Hub does not know who pushes {repo_id}: no token or a wrong one; "
+            "set HF_TOKEN or log in with `hf auth login`."
+        )
+    if status == 403:
+        return PermissionError(f"the token may not write to {repo_id}; use a token with write access to that owner.")
+    return ConnectionError(f"{repo_id} was not pushed, nothing of it is on the Hub: {error}")

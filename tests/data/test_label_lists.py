@@ -1,0 +1,92 @@
+"""Label lists: the shipped ones, files, data sets, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from kinetext.data.label_lists import load_label_list, shipped_label_lists
+
+SIZES = {"hmdb51": 51, "kinetics400": 400, "kinetics600": 600, "ssv2": 174, "ucf101": 101, "weizmann": 10}
+
+
+def written(path: Path, content: str) -> Path:
+    path.write_bytes(content.encode())
+    return path
+
+
+def test_the_shipped_lists_have_their_classes() -> None:
+    assert {name: len(load_label_list(name).class_names) for name in shipped_label_lists()} == SIZES
+
+
+def test_hmdb51_has_the_order_of_its_split_files() -> None:
+    names = load_label_list("hmdb51").class_names
+    assert [names[index] for index in (20, 21, 44, 45)] == ["kick", "kick ball", "sword", "sword exercise"]
+
+
+def test_shipped_lists_agree_with_the_published_files(shared_dir: Path) -> None:
+    for name in set(SIZES) - {"weizmann"}:
+        published = (shared_dir / f"data/labels/{name}.txt").read_text("utf-8").split("\n")
+        squeezed = [line.replace("_", "").replace(" ", "") for line in published if line]
+        assert [own.replace(" ", "") for own in load_label_list(name).class_names] == squeezed
+
+
+def test_weizmann_has_words_for_its_folder_names() -> None:
+    listed = load_label_list("weizmann")
+    assert dict(zip(listed.class_names, listed.spoken_names, strict=True))["pjump"] == "jumping in place"
+    assert load_label_list("ssv2").spoken_names == load_label_list("ssv2").class_names
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "waving\n\n hand stand \r\njump, high"),
+        ("a.txt", "\ufeffwaving\nhand stand\njump, high\n"),
+        ("a.csv", 'id,name\r\n0,waving\r\n1,hand stand\r\n2,"jump, high"\r\n'),
+        ("a.csv", 'Label,clips\nwaving,4\nhand stand,5\n"jump, high",6\n'),
+        ("a.csv", '1,waving\n2,hand stand\n3,"jump, high"\n'),
+        ("a.csv", 'waving\nhand stand\n"jump, high"\n'),
+    ],
+)
+def test_text_and_csv_files_are_read(name: str, content: str, tmp_path: Path) -> None:
+    listed = load_label_list(written(tmp_path / name, content))
+    assert (listed.name, listed.class_names) == ("a", ("waving", "hand stand", "jump, high"))
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_the_class_label_of_a_saved_data_set_is_read(split: bool, tmp_path: Path) -> None:
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["wave", "run"])})
+    data = Dataset.from_dict({"text": ["a"], "label": [1]}, features=features)
+    (DatasetDict({"train": data}) if split else data).save_to_disk(str(tmp_path / "moves"))
+    assert load_label_list(tmp_path / "moves").class_names == ("wave", "run")
+
+
+def test_a_data_set_without_a_class_label_is_refused(tmp_path: Path) -> None:
+    Dataset.from_dict({"label": [1]}).save_to_disk(str(tmp_path / "moves"))
+    with pytest.raises(ValueError, match=r"moves has 0 ClassLabel columns \(none\)"):
+        load_label_list(tmp_path / "moves")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "\n \n", "the label list a is empty"),
+        ("a.csv", "", "the label list a is empty"),
+        ("a.txt", "push up\nPush-Up\n", "'push up' and 'Push-Up', the same class"),
+        ("a.txt", "wave\n--\n", "'--', which has no letter"),
+        ("a.csv", "0,wave\n2,run\n", "does not count from 0 or 1"),
+        ("a.csv", "x,y,z\n1,2,3\n", "3 columns and none is called name"),
+        ("a.csv", "id,name\n0,\n", "has no class name"),
+    ],
+)
+def test_what_is_no_label_list_is_refused(name: str, content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_label_list(written(tmp_path / name, content))
+
+
+def test_latin_1_and_missing_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("fl\xf6te".encode("latin-1"))
+    with pytest.raises(ValueError, match="not UTF-8"):
+        load_label_list(tmp_path / "a.txt")
+    with pytest.raises(FileNotFoundError, match="shipped lists are: hmdb51, kinetics400"):
+        load_label_list("ucf100")
