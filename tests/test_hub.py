@@ -1,12 +1,6 @@
 """Through the real Hub client against a local stand-in: what stock transformers pushed loads here."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
-from hub_stub import HubStub
 
 PUSH_STOCK = """
 import sys, torch
@@ -38,29 +32,11 @@ model.push_to_hub("alice/ours")
 """
 
 
-@pytest.fixture
-def client(tmp_path: Path):
-    """Runs Python code in a fresh process that talks to a stub of the Hub; returns what it printed."""
-    with HubStub() as hub:
-
-        def run(code: str, *arguments: str) -> str:
-            environment = {**os.environ, **hub.environment(), "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
-            environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
-            done = subprocess.run(
-                [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=240
-            )
-            assert done.returncode == 0, done.stderr[-3000:]
-            return done.stdout
-
-        run.files = lambda name: hub.files(name)  # type: ignore[attr-defined]
-        yield run
-
-
-def test_a_stock_repository_downloads_with_stock_logits_and_ours_carries_its_code(client, tmp_path: Path) -> None:
+def test_a_stock_repository_downloads_with_stock_logits_and_ours_carries_its_code(hub_client, tmp_path: Path) -> None:
     expected = str(tmp_path / "expected.pt")
-    client(PUSH_STOCK, expected)
+    hub_client.run("-c", PUSH_STOCK, expected)
 
-    assert float(client(LOAD_OURS, expected).split()[-1]) <= 1e-5
-    pushed = client.files("alice/ours")
+    assert float(hub_client.run("-c", LOAD_OURS, expected).split()[-1]) <= 1e-5
+    pushed = hub_client.hub.files("alice/ours")
     assert {"modeling_xclip.py", "modeling_video_text.py", "configuration_xclip.py"} <= set(pushed)
     assert not any(b"tok-alice" in content for content in pushed.values())

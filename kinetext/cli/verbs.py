@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from .console import report_errors, say, table_of
 from .describe import describe
+from .push import push
 
 app = typer.Typer(
     name="kinetext",
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 app.add_typer(describe, name="describe")
+app.add_typer(push, name="push")
 
 _STATUS_STYLES = {"ok": "green", "missing": "bold red", "optional": "dim", "warning": "yellow"}
 

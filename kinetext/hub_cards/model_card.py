@@ -14,6 +14,8 @@ from safetensors import safe_open
 
 from .. import __version__
 from ..evaluation.evaluator import EvaluationResult
+from . import citations
+from .markdown import cell, code, one_line
 
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 _NUM_EXAMPLE_TEXTS = 3
@@ -42,12 +44,7 @@ _XCLIP = _Family(
         "X-CLIP: CLIP with messages between frames, a multi-frame integration transformer and video-specific prompts."
     ),
     stock_note="Stock `transformers.XCLIPModel` loads the weights too, for clips of {num_frames} frames.",
-    citation="""@inproceedings{ni2022expanding,
-  title = {Expanding Language-Image Pretrained Models for General Video Recognition},
-  author = {Ni, Bolin and Peng, Houwen and Chen, Minghao and Zhang, Songyang and Meng, Gaofeng and Fu, Jianlong and Xiang, Shiming and Ling, Haibin},
-  booktitle = {European Conference on Computer Vision (ECCV)},
-  year = {2022}
-}""",  # noqa: E501 - a BibTeX field stays on one line
+    citation=citations.XCLIP,
 )
 
 _MOTED = _Family(
@@ -57,13 +54,7 @@ _MOTED = _Family(
         "how each class moves."
     ),
     stock_note="There is no MoTED in transformers itself.",
-    citation="""@inproceedings{moted2024,
-  key = {MoTED},
-  title = {Enhanced Motion-Text Alignment for Image-to-Video Transfer Learning},
-  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  pages = {18504--18515},
-  year = {2024}
-}""",
+    citation=citations.MOTED,
 )
 
 _FAMILIES = {"xclip": _XCLIP, "moted": _MOTED}
@@ -94,21 +85,21 @@ def write_model_card(
     card = ModelCard.from_template(
         ModelCardData(library_name="transformers", pipeline_tag="video-classification", tags=["kinetext", family.tag]),
         template_path=str(_TEMPLATE),
-        title=_one_line(folder.resolve().name),
+        title=one_line(folder.resolve().name),
         repository=json.dumps(folder.resolve().name, ensure_ascii=False),
         version=__version__,
         summary=family.summary,
         stock_note=family.stock_note.format(num_frames=processor["num_frames"]),
         citation=family.citation,
         num_classes=len(class_texts),
-        class_texts=", ".join(_code(text) for text in class_texts),
+        class_texts=", ".join(code(text) for text in class_texts),
         example_texts=json.dumps(list(class_texts)[:_NUM_EXAMPLE_TEXTS], ensure_ascii=False),
         example_descriptions=_example_descriptions(descriptions),
         descriptions=_described(class_texts, descriptions, description_source),
-        settings={_cell(name): _cell(value) for name, value in settings.items()},
+        settings={cell(name): cell(value) for name, value in settings.items()},
         metrics=result.metrics() if result is not None else None,
         num_parameters=f"{_num_parameters(folder):,}",
-        **{**processor, "template": _code(processor["template"])},
+        **{**processor, "template": code(processor["template"])},
     )
     partial = folder / ".README.md.tmp"
     partial.write_text(str(card), encoding="utf-8")
@@ -130,27 +121,9 @@ def _described(class_texts: Sequence[str], descriptions: Sequence[Sequence[str]]
     number = (
         f"{counts[0]} of each class"
         if len(set(counts)) == 1
-        else ", ".join(f"{count} of {_code(text)}" for text, count in zip(class_texts, counts, strict=True))
+        else ", ".join(f"{count} of {code(text)}" for text, count in zip(class_texts, counts, strict=True))
     )
-    return f"{number}, from {_code(source)}" if source is not None else number
-
-
-def _one_line(value: Any) -> str:
-    return " ".join(str(value).split())
-
-
-def _code(value: Any) -> str:
-    """A value as Markdown code, in one line."""
-    text = _one_line(value)
-    fence = "`"
-    while fence in text:
-        fence += "`"
-    space = " " if "`" in text or not text else ""  # between a fence and a backtick, and to show an empty text
-    return f"{fence}{space}{text}{space}{fence}"
-
-
-def _cell(value: Any) -> str:
-    return _code(value).replace("|", "\\|")  # a bare one would end the cell, even inside code
+    return f"{number}, from {code(source)}" if source is not None else number
 
 
 def _num_parameters(folder: Path) -> int:

@@ -1,0 +1,51 @@
+"""`kinetext push …`: to the Hub, in one commit, with a card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from .console import report_errors, say
+
+__all__ = ["push"]
+
+push = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Push to the Hub, in one commit, with a card.")
+
+
+@push.callback()
+def _options() -> None:
+    """Keeps what is pushed as sub-commands, however many there are."""
+
+
+@push.command(epilog="Example:  kinetext push descriptions runs/ucf101/descriptions.jsonl you/ucf101-motion --private")
+@report_errors
+def descriptions(
+    source: Annotated[str, typer.Argument(metavar="SET", help="A description set: file, folder or built-in name.")],
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The data set on the Hub; made if not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the data set private.")] = False,
+    dry_run: Annotated[
+        Path | None, typer.Option("--dry-run", help="Write what would be pushed into this folder; push nothing.")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Licence id of the Hub, e.g. cc-by-4.0; needed unless the set is kinetext's own.")
+    ] = None,
+    ratings: Annotated[
+        list[Path] | None, typer.Option(help="Ratings of `kinetext describe rate`, for the card; may be repeated.")
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="Folder or Hub id of the CLIP whose tokens are counted; 'none' counts none.")
+    ] = "none",
+) -> None:
+    """Push motion descriptions as parquet with a card, readable by `datasets.load_dataset("org/name")`."""
+    from ..hub_cards.dataset_card import push_descriptions, write_dataset_folder
+
+    settings = {"license": license, "ratings": ratings or [], "tokenizer": tokenizer}
+    if dry_run is not None:
+        write_dataset_folder(source, repo_id, dry_run, **settings)
+        say(f"nothing was pushed; {escape(str(dry_run))} holds what would be")
+        return
+    commit = push_descriptions(source, repo_id, private=private, **settings)
+    say(f"pushed to {escape(repo_id)}, commit {commit}")
