@@ -37,15 +37,15 @@ def descriptions(
     ] = None,
     tokenizer: Annotated[
         str, typer.Option(help="Folder or Hub id of the CLIP whose tokens are counted; 'none' counts none.")
-    ] = "none",
+    ] = "openai/clip-vit-base-patch32",
 ) -> None:
     """Push motion descriptions as parquet with a card, readable by `datasets.load_dataset("org/name")`."""
     from ..hub_cards.dataset_card import push_descriptions, write_dataset_folder
 
-    settings = {"license": license, "ratings": ratings or [], "tokenizer": tokenizer}
+    paths = ratings or []
     if dry_run is not None:
-        write_dataset_folder(source, repo_id, dry_run, **settings)
+        write_dataset_folder(source, repo_id, dry_run, license=license, ratings=paths, tokenizer=tokenizer)
         say(f"nothing was pushed; {escape(str(dry_run))} holds what would be")
         return
-    commit = push_descriptions(source, repo_id, private=private, **settings)
+    commit = push_descriptions(source, repo_id, private=private, license=license, ratings=paths, tokenizer=tokenizer)
     say(f"pushed to {escape(repo_id)}, commit {commit}")

@@ -10,9 +10,9 @@ from pathlib import Path
 from .files import FILE_ENDINGS, read_folder, read_set
 from .schema import MOTED_KINDS, Descriptions, DescriptionSet
 
-__all__ = ["load_description_set", "load_descriptions", "shipped_descriptions"]
+__all__ = ["SHIPPED_SETS", "load_description_set", "load_descriptions", "shipped_descriptions"]
 
-_SETS = Path(__file__).parent / "sets"
+SHIPPED_SETS = Path(__file__).parent / "sets"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -52,7 +52,7 @@ def load_description_set(source: str | os.PathLike[str], *, revision: str | None
         ValueError: if the file is not what it should be, says where; or if `revision` is given for what has none.
     """
     name = str(source)
-    path = _SETS / f"{name}.jsonl" if name in shipped_descriptions() else Path(source)
+    path = SHIPPED_SETS / f"{name}.jsonl" if name in shipped_descriptions() else Path(source)
     if _HUB_ID.fullmatch(name) and path.suffix.lower() not in FILE_ENDINGS and not path.exists():
         return read_folder(_downloaded(name, revision))
     if revision is not None:
@@ -69,7 +69,7 @@ def load_description_set(source: str | os.PathLike[str], *, revision: str | None
 
 def shipped_descriptions() -> list[str]:
     """Names of the sets that come with kinetext, in order."""
-    return sorted(path.stem for path in _SETS.glob("*.jsonl"))
+    return sorted(path.stem for path in SHIPPED_SETS.glob("*.jsonl"))
 
 
 def _downloaded(repo_id: str, revision: str | None) -> str:
