@@ -221,7 +221,7 @@ def places_of(wanted: Sequence[str], known: Sequence[str]) -> list[int]:
     places = {normalised_name(name): place for place, name in enumerate(known)}
     missing = [name for name in wanted if normalised_name(name) not in places]
     if missing:
-        listed = "; ".join(_with_nearest(name, known) for name in missing)
+        listed = "; ".join(with_nearest(name, known) for name in missing)
         raise ValueError(
             f"{len(missing)} of {len(wanted)} classes have no descriptions: {listed}. "
             "Add them to the file, or rename the classes."
@@ -229,7 +229,8 @@ def places_of(wanted: Sequence[str], known: Sequence[str]) -> list[int]:
     return [places[normalised_name(name)] for name in wanted]
 
 
-def _with_nearest(name: str, known: Sequence[str]) -> str:
+def with_nearest(name: str, known: Sequence[str]) -> str:
+    """A name that is missing among those known, for a message: in quotes, with the nearest of these."""
     originals = {normalised_name(other): other for other in known}
     nearest = difflib.get_close_matches(normalised_name(name), list(originals), n=3)
     names = ", ".join(repr(originals[near]) for near in nearest)

@@ -216,10 +216,7 @@ def _columns() -> Iterator[tuple[str, str, str]]:
 
 
 def _kind_rows(descriptions: DescriptionSet, count_tokens: Callable[[str], int] | None) -> Iterator[dict[str, str]]:
-    differ = {f"{row.kind} (masked)" for row in descriptions.rows if row.masked_text not in (None, row.text)}
     for numbers in kind_statistics(descriptions, count_tokens=count_tokens):
-        if numbers.kind not in {*descriptions.kinds, *differ}:
-            continue  # masked texts that are the texts themselves
         yield {
             "kind": numbers.kind,
             "texts": str(numbers.num_texts),
