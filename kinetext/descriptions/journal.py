@@ -1,7 +1,7 @@
-"""The journal of a paid run: every answer on disk before anything is done with it, one JSON object per line.
+"""A journal of answers: each on disk before anything is done with it, one JSON object per line.
 
 It is only ever added to. A process killed while writing leaves a last line without its end, which is dropped; damage
-anywhere else is an error, for a lost answer would be paid for again without a word.
+anywhere else is an error, for a lost answer would be asked for again, and paid for, without a word.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _record(line: bytes, path: Path, number: int) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(
             f"{path}, line {number} is damaged ({error}); bring the file back from a copy, or remove that line: "
-            "its answer is then asked and paid for again."
+            "its answer is then asked for again."
         ) from error
     if not isinstance(record, dict):
         raise ValueError(f"{path}, line {number} is not a JSON object; this is no journal of kinetext.")
@@ -61,7 +61,7 @@ class Journal:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(
-                f"{self.path} is being written by another run; wait for it, stop it, or choose another folder."
+                f"{self.path} is being written by another process; wait for it, stop it, or choose another place."
             ) from None
         try:
             self.records = read_journal(self.path)

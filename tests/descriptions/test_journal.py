@@ -67,7 +67,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
         journal.append(ROWS[1])
-        with pytest.raises(ValueError, match=r"journal.jsonl is being written by another run; .* another folder"):
+        with pytest.raises(ValueError, match=r"journal.jsonl is being written by another process; .* another place"):
             Journal(path).__enter__()
         assert read_journal(path) == ROWS[1:]
     written(path)
