@@ -6,7 +6,7 @@ accelerate launch --multi_gpu --num_processes 2 train.py recipes/weizmann.yaml .
 
 import sys
 
-from kinetext.cli import report_errors
+from kinetext.cli.console import report_errors
 
 
 @report_errors

@@ -76,6 +76,12 @@ def test_error_in_a_process_of_its_own_is_one_line_and_no_traceback() -> None:
     )
 
 
+def test_train_script_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", str(tmp_path / "none.yaml"), "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and "none.yaml" in done.stderr
+
+
 # Errors
 
 
