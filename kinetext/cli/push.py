@@ -38,14 +38,17 @@ def descriptions(
     tokenizer: Annotated[
         str, typer.Option(help="Folder or Hub id of the CLIP whose tokens are counted; 'none' counts none.")
     ] = "openai/clip-vit-base-patch32",
+    with_faults: Annotated[
+        bool, typer.Option("--with-faults", help="Push although `describe check` finds errors; the card lists them.")
+    ] = False,
 ) -> None:
     """Push motion descriptions as parquet with a card, readable by `datasets.load_dataset("org/name")`."""
     from ..hub_cards.dataset_card import push_descriptions, write_dataset_folder
 
-    paths = ratings or []
+    settings = {"license": license, "ratings": ratings or [], "tokenizer": tokenizer, "with_faults": with_faults}
     if dry_run is not None:
-        write_dataset_folder(source, repo_id, dry_run, license=license, ratings=paths, tokenizer=tokenizer)
+        write_dataset_folder(source, repo_id, dry_run, **settings)  # type: ignore[arg-type]
         say(f"nothing was pushed; {escape(str(dry_run))} holds what would be")
         return
-    commit = push_descriptions(source, repo_id, private=private, license=license, ratings=paths, tokenizer=tokenizer)
+    commit = push_descriptions(source, repo_id, private=private, **settings)  # type: ignore[arg-type]
     say(f"pushed to {escape(repo_id)}, commit {commit}")

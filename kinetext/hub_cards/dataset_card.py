@@ -7,6 +7,7 @@ set ──► data/train-00000-of-00001.parquet ─┐
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import tempfile
@@ -15,16 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from huggingface_hub import DatasetCard, DatasetCardData
+from huggingface_hub.utils import validate_repo_id
 
 from ..descriptions import load_description_set, shipped_descriptions
 from ..descriptions.agreement import Measure, count_answers, measure_agreement
-from ..descriptions.files import write_atomically, write_parquet
+from ..descriptions.files import FILE_ENDINGS, write_atomically, write_parquet
 from ..descriptions.load import SHIPPED_SETS
 from ..descriptions.prompts import PROMPTS
 from ..descriptions.rating import read_answers, text_sha256
 from ..descriptions.schema import KINDS, DescriptionRow, DescriptionSet
 from ..descriptions.statistics import kind_statistics
-from ..descriptions.validate import check_set, load_token_counter
+from ..descriptions.validate import Finding, check_set, load_token_counter
 from . import citations
 from .markdown import code, one_line
 from .push import push_folder
@@ -48,6 +50,8 @@ _KIND_MEANINGS = {
     "characteristic": "the motion of actors and objects; `masked_text` without the objects' names (Devaraj et al.)",
     "action": "what the action is, motion or not (Devaraj et al.)",
 }
+_CHECKED = "coverage, duplicates, leaks of the class name, encoding, language, masking"
+_LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))  # the Hub's own steps
 _LARGEST_SIZE = "100K<n<1M"
 
@@ -60,26 +64,42 @@ def push_descriptions(
     private: bool = False,
     ratings: Sequence[Path] = (),
     tokenizer: str = "none",
+    with_faults: bool = False,
 ) -> str:
     """Pushes a set and its card to a data set of the Hub in one commit; returns the commit's hash.
 
     Args:
         source: the set, as of `load_description_set`.
-        repo_id: `owner/name`; made if it is not there.
+        repo_id: `owner/name`; made if it is not there. Parquet files that it holds are replaced.
         license: licence id of the Hub; None only for a shipped set.
         private: make it private; an existing public repository is refused.
         ratings: files of `kinetext describe rate` to summarise in the card.
         tokenizer: folder or Hub id of the CLIP whose tokens are counted; `none` counts none.
+        with_faults: also a set that does not pass `kinetext describe check`; the card lists what is wrong.
 
     Raises:
-        ValueError: the set does not pass `kinetext describe check`, the licence is missing, or none of the ratings is
-            about these texts.
+        ValueError: the set does not pass the check, `repo_id` or the licence is none, or none of the ratings is about
+            these texts.
         OSError: as `push_folder`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        write_dataset_folder(source, repo_id, folder, license=license, ratings=ratings, tokenizer=tokenizer)
-        message = f"Motion descriptions of {load_description_set(source).dataset}"
-        return push_folder(Path(folder), repo_id, repo_type="dataset", private=private, message=message)
+        write_dataset_folder(
+            source,
+            repo_id,
+            folder,
+            license=license,
+            ratings=ratings,
+            tokenizer=tokenizer,
+            with_faults=with_faults,
+        )
+        return push_folder(
+            Path(folder),
+            repo_id,
+            repo_type="dataset",
+            private=private,
+            message="Motion descriptions",
+            replaced="*.parquet",
+        )
 
 
 def write_dataset_folder(
@@ -90,8 +110,13 @@ def write_dataset_folder(
     license: str | None,
     ratings: Sequence[Path] = (),
     tokenizer: str = "none",
+    with_faults: bool = False,
 ) -> None:
-    """Writes into `folder` what `push_descriptions` pushes: the parquet file and `README.md`; arguments as there."""
+    """Writes into `folder`, which is new or empty, what `push_descriptions` pushes; arguments and errors as there."""
+    folder = Path(folder)
+    _check_repo_id(repo_id)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; name a new folder, so that no file of yours is replaced.")
     descriptions = load_description_set(source)
     card = dataset_card(
         descriptions,
@@ -99,9 +124,10 @@ def write_dataset_folder(
         license=_license(source, license),
         ratings=ratings,
         count_tokens=None if tokenizer == "none" else load_token_counter(tokenizer),
+        with_faults=with_faults,
     )
-    write_parquet(descriptions, Path(folder) / _PARQUET)
-    write_atomically(Path(folder) / "README.md", card.encode())
+    write_parquet(descriptions, folder / _PARQUET)
+    write_atomically(folder / "README.md", card.encode())
 
 
 def dataset_card(
@@ -111,6 +137,7 @@ def dataset_card(
     license: str,
     ratings: Sequence[Path] = (),
     count_tokens: Callable[[str], int] | None = None,
+    with_faults: bool = False,
 ) -> str:
     """The card of a set; same inputs, same text.
 
@@ -120,25 +147,26 @@ def dataset_card(
         license: licence id of the Hub.
         ratings: files of answers; those about other texts are left out.
         count_tokens: of `load_token_counter`.
+        with_faults: lists the errors that `check_set` finds, instead of refusing.
 
     Raises:
         ValueError: the set does not pass `check_set`, or none of the ratings is about these texts.
     """
     check = check_set(descriptions, count_tokens=count_tokens)
-    if check.errors:
+    if check.errors and not with_faults:
         first = check.errors[0]
         raise ValueError(
             f"{len(check.errors)} errors in the texts of {descriptions.dataset}, the first of {first.class_name!r}: "
-            f"{first.message}. `kinetext describe check` lists them."
+            f"{first.message}. `kinetext describe check` lists them; --with-faults lists them in the card instead."
         )
     example = [row for row in descriptions.rows if row.class_id == 0]
     card = DatasetCard.from_template(
         _card_data(descriptions, license, with_files=repo_id is not None),
         template_path=str(_TEMPLATE),
         title=f"Motion descriptions of {descriptions.dataset}",
-        dataset=descriptions.dataset,
+        dataset=code(descriptions.dataset),
         repo_id=repo_id,
-        source=repo_id or descriptions.dataset,
+        source=json.dumps(repo_id or descriptions.dataset),
         num_classes=len(descriptions.class_names),
         num_texts=len(descriptions.rows),
         kinds_argument=""
@@ -147,11 +175,13 @@ def dataset_card(
         columns=list(_columns()),
         kinds=list(_kind_rows(descriptions, count_tokens)),
         kind_meanings=[f"{kind}: {_KIND_MEANINGS[kind]}" for kind in descriptions.kinds],
-        example_class=one_line(example[0].class_name),
+        example_class=code(example[0].class_name),
         examples=[(_spoken_kind(row), code(row.text)) for row in example],
         provenance=list(_provenance(descriptions)),
         prompts=list(_prompts(descriptions)),
-        num_warnings=len(check.findings),
+        checked=_CHECKED if count_tokens is None else f"length, {_CHECKED}",
+        errors=[_finding_line(finding) for finding in check.errors],
+        num_warnings=len(check.findings) - len(check.errors),
         ratings=_rating_rows(descriptions, ratings),
         is_ours=_is_ours(descriptions),
         license=license,
@@ -174,7 +204,19 @@ def write_shipped_cards(tokenizer: str) -> None:
         write_atomically(SHIPPED_SETS / f"{name}.md", card.encode())
 
 
+def _check_repo_id(repo_id: str) -> None:
+    validate_repo_id(repo_id)
+    if "/" not in repo_id or repo_id.endswith(FILE_ENDINGS):
+        raise ValueError(f"{repo_id!r} is no id of a data set: it reads owner/name, and does not end like a file.")
+
+
+def _finding_line(finding: Finding) -> str:
+    return f"{code(finding.class_name)}, {finding.kind}: {one_line(finding.message)}"
+
+
 def _license(source: str | os.PathLike[str], license: str | None) -> str:
+    if license is not None and not _LICENSE_ID.fullmatch(license):
+        raise ValueError(f"license={license!r} is none of the Hub's ids, such as cc-by-4.0, mit, other or unknown.")
     if license is not None:
         return license
     if str(source) not in shipped_descriptions():
@@ -229,7 +271,7 @@ def _kind_rows(descriptions: DescriptionSet, count_tokens: Callable[[str], int] 
 
 
 def _spoken_kind(row: DescriptionRow) -> str:
-    return f"{row.kind}, against {row.contrast_class}" if row.contrast_class else row.kind
+    return f"{row.kind}, against {code(row.contrast_class)}" if row.contrast_class else row.kind
 
 
 def _provenance(descriptions: DescriptionSet) -> Iterator[str]:

@@ -13,11 +13,13 @@ __all__ = ["push_folder"]
 logger = logging.getLogger(__name__)
 
 
-def push_folder(folder: Path, repo_id: str, *, repo_type: str, private: bool = False, message: str) -> str:
+def push_folder(
+    folder: Path, repo_id: str, *, repo_type: str, private: bool = False, message: str, replaced: str | None = None
+) -> str:
     """Uploads a folder in one commit, to a repository that is made if there is none.
 
-    Files of the repository that the folder does not have stay as they are. A repository made by this call is removed
-    again if the upload fails, so that no empty one is left.
+    Files of the repository that the folder does not have stay as they are, except those named by `replaced`. A
+    repository made by this call is removed again if the upload fails, so that no empty one is left.
 
     Args:
         folder: what to upload.
@@ -25,6 +27,7 @@ def push_folder(folder: Path, repo_id: str, *, repo_type: str, private: bool = F
         repo_type: `model` or `dataset`.
         private: make it private; an existing public repository is then refused, because its history is public.
         message: of the commit.
+        replaced: pattern of files that the folder replaces as a whole, such as `*.parquet`.
 
     Returns:
         The hash of the commit.
@@ -37,12 +40,19 @@ def push_folder(folder: Path, repo_id: str, *, repo_type: str, private: bool = F
     api = HfApi()
     is_new = _made(api, repo_id, repo_type=repo_type, private=private)
     try:
-        commit = api.upload_folder(folder_path=folder, repo_id=repo_id, repo_type=repo_type, commit_message=message)
+        commit = api.upload_folder(
+            folder_path=folder, repo_id=repo_id, repo_type=repo_type, commit_message=message, delete_patterns=replaced
+        )
     except BaseException as error:  # Ctrl-C too
         if is_new:
             _remove(api, repo_id, repo_type)
         if isinstance(error, Exception):
-            raise _explained(error, repo_id) from error
+            state = (
+                "nothing of it is on the Hub"
+                if is_new
+                else "the repository is as it was, unless only the answer was lost"
+            )
+            raise _explained(error, repo_id, state) from error
         raise
     return commit.oid
 
@@ -54,7 +64,7 @@ def _made(api: HfApi, repo_id: str, *, repo_type: str, private: bool) -> bool:
     except RepositoryNotFoundError:
         pass  # or it is there and this user may not see it, which creating it will tell
     except Exception as error:
-        raise _explained(error, repo_id) from error
+        raise _explained(error, repo_id, "nothing was sent") from error
     else:
         if private and not info.private:
             raise ValueError(
@@ -64,7 +74,7 @@ def _made(api: HfApi, repo_id: str, *, repo_type: str, private: bool) -> bool:
     try:
         api.create_repo(repo_id, repo_type=repo_type, private=private)
     except Exception as error:
-        raise _explained(error, repo_id) from error
+        raise _explained(error, repo_id, "nothing was sent") from error
     return True
 
 
@@ -75,12 +85,12 @@ def _remove(api: HfApi, repo_id: str, repo_type: str) -> None:
         logger.warning("%s was made and is still empty; it could not be removed again: %s", repo_id, error)
 
 
-def _explained(error: Exception, repo_id: str) -> Exception:
+def _explained(error: Exception, repo_id: str, state: str) -> Exception:
     """The error of the Hub's client with a way out; the client's own errors keep their message."""
     if isinstance(error, HFValidationError):
         return error
     if not isinstance(error, HfHubHTTPError):  # of the HTTP library, whose name depends on the version of the client
-        return ConnectionError(f"{repo_id} was not pushed, nothing of it is on the Hub: {error}")
+        return ConnectionError(f"{repo_id} was not pushed, {state}: {error}")
     status = error.response.status_code
     if status == 401:
         return PermissionError(
@@ -89,4 +99,4 @@ def _explained(error: Exception, repo_id: str) -> Exception:
         )
     if status == 403:
         return PermissionError(f"the token may not write to {repo_id}; use a token with write access to that owner.")
-    return ConnectionError(f"{repo_id} was not pushed, nothing of it is on the Hub: {error}")
+    return ConnectionError(f"{repo_id} was not pushed, {state}: {error}")

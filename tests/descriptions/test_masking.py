@@ -423,3 +423,19 @@ def test_rules_leave_no_fault_in_the_released_texts(shared_dir: Path, name: str)
     masked = [(text, mask_objects(text)) for text in texts]
     assert [(text, faults) for text, own in masked if (faults := mask_faults(text, own))] == []
     assert [own for _, own in masked if mask_objects(own) != own] == []
+
+
+@pytest.mark.parametrize("option", [["--dry-run"], ["--retry-rejected"], ["--price", "1", "2"], ["--param", "seed=1"]])
+def test_options_of_a_model_are_refused_without_one(option: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        cli.app, ["describe", "mask", "weizmann", "--out", str(tmp_path / "m.jsonl"), "--replace", *option]
+    )
+    assert result.exit_code == 1 and "are for a model; give --model too" in result.stderr
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_an_empty_list_of_kinds_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        cli.app, ["describe", "mask", "weizmann", "--out", str(tmp_path / "m.jsonl"), "--kind", ""]
+    )
+    assert result.exit_code == 1 and "names no kind; the set has conceptual" in result.stderr
