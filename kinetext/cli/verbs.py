@@ -60,7 +60,7 @@ def classify(
     model: Annotated[str, typer.Option(help="Folder or Hub id of a video-text model.")],
     save: Annotated[Path | None, typer.Option(help="Picture to draw: the frames used, and the scores.")] = None,
     descriptions: Annotated[
-        str | None, typer.Option(help="How the classes move, for MoTED: a file or a built-in name.")
+        str | None, typer.Option(help="How the classes move, for MoTED: a file, a built-in name or a Hub id.")
     ] = None,
     template: Annotated[str | None, typer.Option(help="What names are put into, at {}; as saved by default.")] = None,
     decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
@@ -249,7 +249,7 @@ def explain(
     model: Annotated[str, typer.Option(help="Folder or Hub id of an X-CLIP or MoTED.")],
     save: Annotated[Path, typer.Option(help="Picture to draw: heat maps over the frames, and bars for the words.")],
     descriptions: Annotated[
-        str | None, typer.Option(help="How the class moves, for MoTED: a file or a built-in name.")
+        str | None, typer.Option(help="How the class moves, for MoTED: a file, a built-in name or a Hub id.")
     ] = None,
     decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
 ) -> None:

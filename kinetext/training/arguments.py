@@ -120,7 +120,7 @@ class DataArguments:
         default=None, metadata={"help": "Text of each class name where it is not the name itself: a mapping, as YAML."}
     )
     descriptions: str | None = field(
-        default=None, metadata={"help": "How the classes move, for MoTED: a file or a built-in name."}
+        default=None, metadata={"help": "How the classes move, for MoTED: a file, a built-in name or a Hub id."}
     )
     multi_scale_crop: bool = field(default=True, metadata={"help": "MultiScaleCrop as in X-CLIP, else centre crop."})
     flip_probability: float = field(
