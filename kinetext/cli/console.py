@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["report_errors", "say", "table_of"]
 
@@ -23,7 +24,7 @@ def report_errors(verb: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if not _is_users(error):
                 raise
-            Console(stderr=True, soft_wrap=True).print(
+            Console(stderr=True, soft_wrap=True, emoji=False).print(
                 f"[bold red]error:[/] {escape(_message(error))}", highlight=False
             )
             raise SystemExit(1) from None
@@ -46,12 +47,19 @@ def _message(error: Exception) -> str:
 
 def say(text: str) -> None:
     """Prints one line of rich markup; the terminal wraps it, so that it stays one line where it is piped."""
-    Console(soft_wrap=True).print(text, highlight=False)
+    Console(soft_wrap=True, emoji=False).print(text, highlight=False)
+
+
+class _Table(Table):
+    """A table whose cells are rich markup, in which `:smile:` is no picture."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(Text.from_markup(cell, emoji=False) for cell in cells), **options)
 
 
 def table_of(*columns: str) -> Table:
     """An empty table; columns whose names end in `#` are of numbers, right-aligned, and lose that sign."""
-    table = Table()
+    table = _Table()
     for column in columns:
         table.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
     return table

@@ -8,19 +8,23 @@ HMDB-51 with spaces for underscores and in the order of its split files, Weizman
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..descriptions.schema import normalised_name
+from ..descriptions.load import HUB_ID, two_meanings
+from ..descriptions.schema import name_fault, normalised_name
 
 __all__ = ["LabelList", "load_label_list", "shipped_label_lists"]
 
 _LISTS = Path(__file__).parent / "class_names"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _NAME_COLUMNS = ("name", "class", "class_name", "label")
+_ID_COLUMNS = ("id", "class_id", "label_id", "index", "label")  # if they hold numbers
+_NUMBERED = re.compile(r"(\d+)\s+(\S.*)")  # a line of UCF-101's classInd.txt
+_SAVED_DATASETS = ("dataset_dict.json", "dataset_info.json")  # one is in every folder that `datasets` saved
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ class LabelList:
         seen: dict[str, str] = {}
         for name in self.class_names:
             key = normalised_name(name)
-            if not key:
-                raise ValueError(f"the label list {self.name} holds {name!r}, which has no letter or digit.")
+            if fault := name_fault(name):
+                raise ValueError(f"the label list {self.name} holds {name!r}, which {fault}.")
             if key in seen:
                 raise ValueError(
                     f"the label list {self.name} holds {seen[key]!r} and {name!r}, the same class but for case, "
@@ -57,23 +61,29 @@ def load_label_list(source: str | os.PathLike[str]) -> LabelList:
     """The classes of a shipped list, a file or a data set.
 
     Args:
-        source: a shipped name (`shipped_label_lists`); a text file of one name per line; a `.csv` with a column `name`,
-            `class`, `class_name` or `label`, or with one column, or of `id,name` in the order of the ids; a folder
-            that `datasets` saved or an `owner/name` on the Hub, whose one `ClassLabel` column is read.
+        source: a shipped name (`shipped_label_lists`); a text file of one name per line, or of `1 name` as UCF-101's;
+            a `.csv` with a column `name`, `class`, `class_name` or `label`, or with one column, or of `id,name`; a
+            folder that `datasets` saved or an `owner/name` on the Hub, whose one `ClassLabel` column is read. Ids,
+            where there are some, must be in their order.
 
     Raises:
         FileNotFoundError: there is no such file or list.
-        ValueError: the file names no classes, or one twice.
+        ValueError: the file names no classes, or one twice, or not in the order of their ids; or a shipped name is
+            also that of a file or of a folder that `datasets` saved.
     """
-    if str(source) in shipped_label_lists():
-        return _from_lines(str(source), (_LISTS / f"{source}.txt").read_text("utf-8").split("\n"))
     path = Path(source)
-    if path.is_dir():
+    if str(source) in shipped_label_lists():
+        if path.is_file() or any((path / name).is_file() for name in _SAVED_DATASETS):
+            raise two_meanings(path)
+        return _from_lines(str(source), (_LISTS / f"{source}.txt").read_text("utf-8").split("\n"))
+    if str(source) and path.is_dir():
         return _from_features(path.name, _features_of_folder(path))
     if path.is_file():
-        read = _csv_names if path.suffix.lower() == ".csv" else _text_names
-        return _from_lines(path.stem, read(path))
-    if _HUB_ID.fullmatch(str(source)) and not path.suffix:
+        if path.suffix.lower() == ".csv":
+            names = tuple(_csv_names(path))
+            return LabelList(path.stem, names, names)
+        return _from_lines(path.stem, _text_lines(path))
+    if HUB_ID.fullmatch(str(source)) and not path.suffix:
         from datasets import load_dataset_builder
 
         return _from_features(path.name, load_dataset_builder(str(source)).info.features)
@@ -95,25 +105,49 @@ def _from_lines(name: str, lines: Sequence[str]) -> LabelList:
     return LabelList(name, names, spoken)
 
 
-def _text_names(path: Path) -> list[str]:
-    return _decoded(path).splitlines()
+def _text_lines(path: Path) -> list[str]:
+    lines = [line for line in _decoded(path).split("\n") if line.strip()]
+    numbered = [_NUMBERED.fullmatch(line.strip()) for line in lines]
+    pairs = [match.groups() for match in numbered if match]
+    ids = [number for number, _ in pairs]
+    if len(pairs) < len(lines) or not _is_counting(sorted(ids, key=int)):
+        return lines
+    _check_ids(ids, path)
+    return [name for _, name in pairs]
 
 
 def _csv_names(path: Path) -> list[str]:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(_decoded(path).splitlines(keepends=True))]
+    reader = csv.reader(io.StringIO(_decoded(path)), strict=True)
+    try:
+        rows = [[cell.strip() for cell in row] for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}.") from error
     rows = [row for row in rows if any(row)]
     header = [cell.casefold() for cell in rows[0]] if rows else []
     column = next((header.index(name) for name in _NAME_COLUMNS if name in header), None)
     if column is not None:
-        return [_cell(row, column, path) for row in rows[1:]]
+        names = [_cell(row, column, path) for row in rows[1:]]
+        for place in (place for place, name in enumerate(header) if name in _ID_COLUMNS and place != column):
+            ids = [row[place] for row in rows[1:] if len(row) > place]
+            if all(number.isdecimal() for number in ids):
+                _check_ids(ids, path)
+        return names
     if any(len(row) != len(header) for row in rows) or len(header) > 2:
         raise ValueError(f"{path} has {len(header)} columns and none is called {' or '.join(_NAME_COLUMNS)}; name one.")
     if len(header) == 2:
         rows = rows if header[0].isdecimal() else rows[1:]
-        ids = [row[0] for row in rows]
-        if ids not in ([str(index) for index in range(len(ids))], [str(index + 1) for index in range(len(ids))]):
-            raise ValueError(f"{path}: the first column does not count from 0 or 1 without a gap; sort it by id.")
+        _check_ids([row[0] for row in rows], path)
     return [row[-1] for row in rows]
+
+
+def _is_counting(ids: Sequence[str]) -> bool:
+    """Whether they are 0, 1, 2, ... or 1, 2, 3, ..., as written so."""
+    return any(list(ids) == [str(index + first) for index in range(len(ids))] for first in (0, 1))
+
+
+def _check_ids(ids: Sequence[str], path: Path) -> None:
+    if not _is_counting(ids):
+        raise ValueError(f"{path}: the ids do not count from 0 or 1 without a gap; sort the file by them.")
 
 
 def _cell(row: list[str], column: int, path: Path) -> str:

@@ -12,8 +12,19 @@ Measures, of each criterion and of the choice between two sets:
 
 Intervals are percentile bootstraps over texts: of `NUM_RESAMPLES` draws of as many texts with replacement, all ratings
 of a text together, the middle 95 %. A draw in which a measure is undefined is left out; if that is more than 1 of 20,
-there is no interval, and a note says so. Of training texts, answers given again, and texts replaced since (of one place
-in a set, only the text that was asked about last) nothing is counted.
+there is no interval, and a note says so. The name promises more than few texts keep: of 150 simulated studies of two
+raters, this share of intervals (of 300 draws) held the truth, where ratings spread over the scale | where 9 of 10 are
+the same. Below 20 texts (8: .84 to .89 | .53 to .81) none is given.
+
+                20 texts       51 texts      101 texts
+    mean        .92 | .84      .95 | .91     .94 | .89
+    percentage  .94 | .93      .93 | .93     .91 | .94
+    Cohen       .92 | .68      .95 | .85     .92 | .92
+    quadratic   .93 | .68      .95 | .76     .93 | .86
+    Fleiss      .91 | .67      .95 | .85     .93 | .93
+    alpha       .94 | .69      .96 | .86     .94 | .91
+
+What is counted is `count_answers`'.
 """
 
 from __future__ import annotations
@@ -22,15 +33,16 @@ import dataclasses
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .files import write_atomically
-from .rating import CRITERIA, PREFERENCE, SCALE, SIDES, Answer, Item, pair_rows, place_of
+from .rating import CRITERIA, PREFERENCE, SCALE, SIDES, Answer, pair_rows, place_of, text_sha256
 from .schema import DescriptionRow, DescriptionSet
 
 __all__ = [
@@ -53,20 +65,23 @@ NUM_RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 _MAX_UNDEFINED = 0.05  # of the draws; with more, the interval would be of the fortunate ones
+_FEWEST_TEXTS = 20  # with an interval
 _SAME = "undefined: all ratings are the same"
 
 Matrix = npt.NDArray[np.float64]
+_Names = tuple[str, str, str]  # label list, set, the set it was compared with if any
+_Subject = tuple[object, ...]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure and its interval, or why there is none.
+    """A figure and its interval.
 
     Args:
-        value: None if `note` says why.
-        low: lower end of the interval; None if `note` says why.
-        high: upper end.
-        note: empty if all is there.
+        value: None if there is none.
+        low: lower end of the interval; None if there is none.
+        high: upper end; None if there is no lower one.
+        note: why there is no figure, or no interval; empty if both are there.
     """
 
     value: float | None = None
@@ -80,6 +95,7 @@ class Agreement:
     """The measures of one question about one set, or about two.
 
     Args:
+        dataset: name of the label list.
         set_name: of the set.
         other_set_name: what it was compared with; None for ratings.
         question: the criterion, or `preference`.
@@ -96,6 +112,7 @@ class Agreement:
         alpha: Krippendorff's.
     """
 
+    dataset: str
     set_name: str
     other_set_name: str | None
     question: str
@@ -117,42 +134,190 @@ class Counted:
     """The answers that count, and how many do not.
 
     Args:
-        answers: one for each rater, question and text.
+        answers: one for each rater, question and text; the names of sets that are the same are the first's.
         num_training: of training texts.
-        num_replaced: about texts in whose place another was rated since.
+        num_replaced: about texts in whose place another counts.
         num_repeated: that the same rater gave anew.
+        notes: what whoever reads the figures should know of the files.
     """
 
     answers: tuple[Answer, ...]
     num_training: int
     num_replaced: int
     num_repeated: int
+    notes: tuple[str, ...] = ()
 
 
 # Which answers count
 
 
-def count_answers(answers: Iterable[Answer]) -> Counted:
-    """Leaves out training, replaced texts and what was answered again; the later answer counts, from whichever file."""
-    everything = sorted(answers, key=lambda answer: answer.answered_at)
-    real = [answer for answer in everything if not answer.is_training]
-    newest = {_place(answer): _texts(answer) for answer in real}
-    current = [answer for answer in real if newest[_place(answer)] == _texts(answer)]
-    last = {(answer.rater, answer.question, _place(answer)): answer for answer in current}
+def count_answers(*files: Iterable[Answer]) -> Counted:
+    """Leaves out training, replaced texts and what was answered again; the later answer counts, from whichever file.
+
+    A text is known by its label list, place and words. Sets are one, whatever their names, if they are equal, or have a
+    text in common and none that differs; so are two pairs of sets, also the other way round. Of several texts in one
+    place of a set, that which most raters answered about counts, and of equals the latest.
+
+    Args:
+        files: of each its answers, in its order.
+    """
+    listed = [list(file) for file in files]
+    real = [[answer for answer in file if not answer.is_training] for file in listed]
+    ordered = _in_order(real)
+    named = _as_first_named(ordered)
+    current = _of_current_texts(named)
+    last = {(answer.rater, answer.question, _names(answer), _subject(answer)): answer for answer in current}
     return Counted(
         tuple(last.values()),
-        num_training=len(everything) - len(real),
-        num_replaced=len(real) - len(current),
+        num_training=sum(map(len, listed)) - len(named),
+        num_replaced=len(named) - len(current),
         num_repeated=len(current) - len(last),
+        notes=(*_notes_on_raters(real), *_notes_on_names(ordered, named), *_notes_on_texts(named)),
     )
 
 
+def _in_order(files: Iterable[Sequence[Answer]]) -> list[Answer]:
+    """By time, but those of one file as they stand there, even if the clock was put back."""
+    timed: list[tuple[str, Answer]] = []
+    for file in files:
+        timed += zip(accumulate((answer.answered_at for answer in file), max), file, strict=True)
+    return [answer for _, answer in sorted(timed, key=lambda pair: pair[0])]
+
+
+def _names(answer: Answer) -> _Names:
+    return (answer.dataset, answer.set_name, answer.other_set_name or "")
+
+
 def _place(answer: Answer) -> tuple[object, ...]:
-    return (answer.dataset, answer.set_name, answer.other_set_name, *place_of(answer))
+    return (answer.dataset, *place_of(answer))
 
 
-def _texts(answer: Answer) -> tuple[str, str | None]:
-    return (answer.text_sha256, answer.other_text_sha256)
+def _subject(answer: Answer) -> _Subject:
+    """What was asked about: one text of a place; or two, whichever was named first, and where that one ranked."""
+    if answer.other_text_sha256 is None:
+        return (*_place(answer), answer.text_sha256)
+    return (*_place(answer)[:-1], frozenset((answer.text_sha256, answer.other_text_sha256)))
+
+
+def _as_first_named(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers in their order; where sets are the same, by the names and the order that were given first."""
+    named = list(answers)
+    by_names: dict[_Names, list[int]] = defaultdict(list)
+    for index, answer in enumerate(answers):
+        by_names[_names(answer)].append(index)
+    studies: list[list[int]] = []
+    for own in by_names.values():
+        mine = [named[index] for index in own]
+        for study in studies:
+            first = [named[index] for index in study]
+            if _is_same(first, mine):
+                for index, answer in zip(own, _as_named_in(first, mine), strict=True):
+                    named[index] = answer
+                study += own
+                break
+        else:
+            studies.append(own)
+    return named
+
+
+def _is_same(study: Sequence[Answer], own: Sequence[Answer]) -> bool:
+    if _sets(study) & _sets(own):
+        return True
+    texts, others = _texts_by_place(study), _texts_by_place(own)
+    is_common = not {*map(_subject, study)}.isdisjoint(map(_subject, own))
+    return is_common and all(texts[place] & others[place] for place in texts.keys() & others.keys())
+
+
+def _sets(answers: Iterable[Answer]) -> set[frozenset[str | None]]:
+    return {frozenset((answer.set_sha256, answer.other_set_sha256)) for answer in answers}
+
+
+def _texts_by_place(answers: Iterable[Answer]) -> dict[tuple[object, ...], set[_Subject]]:
+    texts: dict[tuple[object, ...], set[_Subject]] = defaultdict(set)
+    for answer in answers:
+        texts[(answer.question == PREFERENCE, *_place(answer))].add(_subject(answer))
+    return texts
+
+
+def _as_named_in(study: Sequence[Answer], own: Sequence[Answer]) -> list[Answer]:
+    first = {_subject(answer): answer.text_sha256 for answer in study}
+    others = {answer.other_set_sha256 for answer in study}
+    is_turned = any(
+        answer.set_sha256 in others or first.get(_subject(answer), "") == answer.other_text_sha256 for answer in own
+    )
+    name, other = study[0].set_name, study[0].other_set_name
+    turned = map(_turned, own) if is_turned else own
+    return [dataclasses.replace(answer, set_name=name, other_set_name=other) for answer in turned]
+
+
+def _turned(answer: Answer) -> Answer:
+    """The same choice, had the other set been named first."""
+    turned = dict(zip(SIDES, reversed(SIDES), strict=True))
+    assert answer.other_set_sha256 is not None and answer.other_text_sha256 is not None
+    return dataclasses.replace(
+        answer,
+        set_sha256=answer.other_set_sha256,
+        other_set_sha256=answer.set_sha256,
+        text_sha256=answer.other_text_sha256,
+        other_text_sha256=answer.text_sha256,
+        value=turned[str(answer.value)],
+        left=turned[str(answer.left)],
+    )
+
+
+def _of_current_texts(answers: Sequence[Answer]) -> list[Answer]:
+    raters: dict[tuple[object, ...], set[str]] = defaultdict(set)
+    for answer in answers:
+        raters[(_names(answer), _subject(answer))].add(answer.rater)
+    current: dict[tuple[object, ...], _Subject] = {}
+    for answer in answers:
+        names, place, subject = _names(answer), _place(answer), _subject(answer)
+        rival = current.get((names, place), subject)
+        if len(raters[(names, subject)]) >= len(raters[(names, rival)]):
+            current[(names, place)] = subject
+    return [answer for answer in answers if current[(_names(answer), _place(answer))] == _subject(answer)]
+
+
+def _notes_on_raters(files: Iterable[Sequence[Answer]]) -> Iterator[str]:
+    in_files = Counter(key for file in files for key in {(one.rater, one.question, _subject(one)) for one in file})
+    twice = Counter(rater for (rater, _, _), number in in_files.items() if number > 1)
+    for rater, number in twice.items():
+        yield (
+            f"{rater} answered {number} questions in more than one file, and the later answers count. If these are "
+            "two people, give each an id of his own in one of the files."
+        )
+
+
+def _notes_on_names(ordered: Iterable[Answer], named: Iterable[Answer]) -> Iterator[str]:
+    pairs = dict.fromkeys((_names(old), _names(new)) for old, new in zip(ordered, named, strict=True))
+    for old, new in pairs:
+        if old != new:
+            yield f"{_spoken(old)} counts as {_spoken(new)}: the texts are the same."
+
+
+def _notes_on_texts(named: Sequence[Answer]) -> Iterator[str]:
+    subjects: dict[_Names, set[_Subject]] = defaultdict(set)
+    by_place: dict[_Names, dict[tuple[object, ...], set[_Subject]]] = defaultdict(lambda: defaultdict(set))
+    for answer in named:
+        subjects[_names(answer)].add(_subject(answer))
+        by_place[_names(answer)][_place(answer)].add(_subject(answer))
+    for study, places in by_place.items():
+        mixed = sum(len(texts) > 1 for texts in places.values())
+        if mixed:
+            yield (
+                f"{_spoken(study)}: the texts of {mixed} places were not the same for all answers. In each that counts "
+                "about which most raters answered, and of equals the latest."
+            )
+    for one, other in combinations(subjects, 2):
+        common = len(subjects[one] & subjects[other])
+        if common:
+            names = f"{_spoken(one)} and {_spoken(other)}"
+            yield f"{names} have {common} texts in common and are kept apart, since others differ."
+
+
+def _spoken(names: _Names) -> str:
+    _, name, other = names
+    return f"{name} against {other}" if other else name
 
 
 # Agreement
@@ -171,10 +336,10 @@ def measure_agreement(
     Raises:
         ValueError: there are no answers.
     """
-    groups: dict[tuple[str, str, int], list[Answer]] = defaultdict(list)
+    groups: dict[tuple[_Names, int], list[Answer]] = defaultdict(list)
     order = [*(criterion.name for criterion in CRITERIA), PREFERENCE]
     for answer in answers:
-        groups[(answer.set_name, answer.other_set_name or "", order.index(answer.question))].append(answer)
+        groups[(_names(answer), order.index(answer.question))].append(answer)
     if not groups:
         raise ValueError(
             "there are no answers that count; training texts do not. Rate first: `kinetext describe rate`."
@@ -187,6 +352,7 @@ def _agreement(answers: list[Answer], seed: int, num_resamples: int) -> Agreemen
     matrix = _matrix(answers)
     counts = np.isfinite(matrix).sum(axis=0)
     return Agreement(
+        dataset=first.dataset,
         set_name=first.set_name,
         other_set_name=first.other_set_name,
         question=first.question,
@@ -202,11 +368,11 @@ def _agreement(answers: list[Answer], seed: int, num_resamples: int) -> Agreemen
 def _matrix(answers: Sequence[Answer]) -> Matrix:
     """(raters, texts) of 1 to 5, or of 0 and 1 for the sides of a choice; NaN where a rater gave no answer."""
     raters = {rater: row for row, rater in enumerate(sorted({answer.rater for answer in answers}))}
-    places = {place: column for column, place in enumerate(dict.fromkeys(map(_place, answers)))}
-    matrix = np.full((len(raters), len(places)), np.nan)
+    texts = {subject: column for column, subject in enumerate(dict.fromkeys(map(_subject, answers)))}
+    matrix = np.full((len(raters), len(texts)), np.nan)
     for answer in answers:
         value = SIDES.index(answer.value) if isinstance(answer.value, str) else answer.value
-        matrix[raters[answer.rater], places[_place(answer)]] = value
+        matrix[raters[answer.rater], texts[_subject(answer)]] = value
     return matrix
 
 
@@ -223,9 +389,11 @@ def measure_matrix(
 
     Raises:
         ImportError: krippendorff or statsmodels is not installed.
+        ValueError: the matrix has another shape, no value, or one that is none of these.
     """
     _check_libraries()
     ratings: Matrix = np.asarray(matrix, dtype=np.float64)
+    _check_matrix(ratings, is_choice)
     counts = np.isfinite(ratings).sum(axis=0)
     shared, complete = ratings[:, counts >= 2], ratings[:, counts == len(ratings)]
 
@@ -262,8 +430,8 @@ def _with_interval(
 ) -> Measure:
     value = float(statistic(ratings))
     num_texts = ratings.shape[1]
-    if num_texts < 2:
-        return Measure(value, note="an interval needs two texts")
+    if num_texts < _FEWEST_TEXTS:
+        return Measure(value, note=f"no interval: fewer than {_FEWEST_TEXTS} texts")
     draws = (ratings[:, generator.integers(num_texts, size=num_texts)] for _ in range(num_resamples))
     values = [float(statistic(draw)) for draw in draws if not (needs_variation and _is_constant(draw))]
     undefined = num_resamples - len(values)
@@ -283,6 +451,16 @@ def _check_libraries() -> None:
             "measuring agreement needs krippendorff and statsmodels; install them with: pip install "
             "'kinetext[descriptions]'"
         ) from error
+
+
+def _check_matrix(ratings: Matrix, is_choice: bool) -> None:
+    values = ratings[~np.isnan(ratings)]
+    if ratings.ndim != 2 or not values.size:
+        raise ValueError(f"the matrix has shape {ratings.shape} and {values.size} values; wanted is (raters, texts).")
+    wrong = values[(values < 0) | (values != np.round(values)) if is_choice else ~np.isin(values, SCALE)]
+    if wrong.size:
+        allowed = "a category, counted from 0" if is_choice else f"one of {', '.join(map(str, SCALE))}"
+        raise ValueError(f"{wrong[0]:g} in the matrix is not {allowed}; missing values are NaN.")
 
 
 def _is_constant(ratings: Matrix) -> bool:
@@ -306,9 +484,9 @@ def _cohen_quadratic(ratings: Matrix) -> float:
 
 
 def _contingency(ratings: Matrix) -> npt.NDArray[np.int64]:
-    """(6, 6) texts by the ratings of the first and of the second rater; unused ratings change no kappa."""
-    size = SCALE[-1] + 1
+    """(values, values) texts by the ratings of the first and of the second rater; unused ones change no kappa."""
     first, second = ratings.astype(np.int64)
+    size = int(ratings.max()) + 1
     return np.bincount(first * size + second, minlength=size * size).reshape(size, size)
 
 
@@ -369,15 +547,21 @@ def take_votes(answers: Iterable[Answer]) -> list[Vote]:
     Args:
         answers: as `count_answers` leaves them; ratings among them are passed over.
     """
-    by_pair: dict[str, dict[str, Answer]] = defaultdict(dict)
+    by_pair: dict[_Subject, dict[str, Answer]] = defaultdict(dict)
     for answer in answers:
         if answer.question == PREFERENCE:
-            by_pair[answer.item_id][answer.rater] = answer
+            by_pair[_subject(answer)][answer.rater] = answer
     votes = []
     for by_rater in by_pair.values():
-        counts = Counter(answer.value for answer in by_rater.values())
-        votes.append(Vote(next(iter(by_rater.values())), num_a=counts[SIDES[0]], num_b=counts[SIDES[1]]))
+        about = next(iter(by_rater.values()))
+        num_a = sum(_chosen(answer) == about.text_sha256 for answer in by_rater.values())
+        votes.append(Vote(about, num_a=num_a, num_b=len(by_rater) - num_a))
     return votes
+
+
+def _chosen(answer: Answer) -> str | None:
+    """Hash of the text."""
+    return answer.text_sha256 if answer.value == SIDES[0] else answer.other_text_sha256
 
 
 @dataclass(frozen=True)
@@ -411,37 +595,39 @@ def select_preferred(first: DescriptionSet, second: DescriptionSet, answers: Ite
     rank of its class in the first set.
 
     Args:
-        first: the set named first when the raters chose.
-        second: the set it was compared with.
+        first: the set whose texts stay where there is no majority.
+        second: the set it was compared with, or that was compared with it.
         answers: as `count_answers` leaves them.
 
     Raises:
-        ValueError: no vote is about texts of these two sets, so that they changed or were named the other way round.
+        ValueError: no vote is about texts of these two sets as they are now.
     """
-    votes = {vote.about.item_id: vote for vote in take_votes(answers)}
+    votes = {_subject(vote.about): vote for vote in take_votes(answers)}
     partners = {row.key: other for row, other in pair_rows(first, second)}
     rows: list[DescriptionRow] = []
-    found: list[Vote] = []
+    ties: list[Vote] = []
     unvoted: list[DescriptionRow] = []
+    wins = [0, 0]
     for row in first.rows:
         other = partners.get(row.key, row)
-        vote = votes.get(Item(row, other).id)
-        if vote is not None:
-            found.append(vote)
-        elif other.text != row.text:
-            unvoted.append(row)
-        rows.append(_in_place_of(row, other) if vote is not None and vote.winner == SIDES[1] else row)
-    if not found:
-        raise ValueError(
-            "no vote is about the texts of these two sets; name them in the order in which they were compared, "
-            "and rate texts that have changed again."
-        )
-    winners = Counter(vote.winner for vote in found)
+        texts = (text_sha256(row.text), text_sha256(other.text))
+        vote = votes.get((row.dataset, *place_of(row)[:-1], frozenset(texts)))
+        rows.append(row)
+        if vote is None:
+            unvoted += [row] if other.text != row.text else []
+        elif vote.winner is None:
+            ties.append(vote)
+        else:
+            is_second = (vote.winner == SIDES[1]) == (vote.about.text_sha256 == texts[0])
+            wins[is_second] += 1
+            rows[-1] = _in_place_of(row, other) if is_second else row
+    if not ties and not any(wins):
+        raise ValueError("no vote is about the texts of these two sets; rate texts that have changed again.")
     return Selection(
         DescriptionSet(tuple(rows)),
-        num_first=winners[SIDES[0]],
-        num_second=winners[SIDES[1]],
-        ties=tuple(vote for vote in found if vote.winner is None),
+        num_first=wins[0],
+        num_second=wins[1],
+        ties=tuple(ties),
         unvoted=tuple(unvoted),
         num_equal=sum(partners[row.key].text == row.text for row in first.rows if row.key in partners),
         num_alone=len(first.rows) - len(partners),
@@ -469,6 +655,7 @@ def write_json(
             "replaced": counted.num_replaced,
             "repeated": counted.num_repeated,
         },
+        "notes": counted.notes,
         "intervals": {
             "method": "percentile bootstrap over texts",
             "confidence": CONFIDENCE,
@@ -482,6 +669,6 @@ def write_json(
 
 
 def _vote_record(vote: Vote) -> dict[str, object]:
-    names = ("set_name", "other_set_name", "class_name", "kind", "contrast_class", "rank")
+    names = ("dataset", "set_name", "other_set_name", "class_name", "kind", "contrast_class", "rank")
     about = {name: getattr(vote.about, name) for name in names}
     return {**about, "num_a": vote.num_a, "num_b": vote.num_b, "winner": vote.winner}

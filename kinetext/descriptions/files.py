@@ -8,18 +8,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
-from .schema import MOTED_KINDS, DescriptionRow, DescriptionSet, normalised_name
+from .schema import MOTED_KINDS, DescriptionRow, DescriptionSet, name_fault, normalised_name
 
-__all__ = ["FILE_ENDINGS", "read_folder", "read_set", "write_atomically", "write_jsonl", "write_parquet"]
+__all__ = [
+    "FILE_ENDINGS",
+    "find_set_files",
+    "read_folder",
+    "read_set",
+    "write_atomically",
+    "write_jsonl",
+    "write_parquet",
+]
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(DescriptionRow))
 FILE_ENDINGS = (".jsonl", ".parquet", ".yaml", ".yml", ".json")
+_GENERATED = "descriptions.jsonl"  # the set in the folder of a run of `kinetext describe generate`
 
 
 def read_set(path: str | os.PathLike[str]) -> DescriptionSet:
@@ -46,15 +55,29 @@ def read_set(path: str | os.PathLike[str]) -> DescriptionSet:
     return _from_mapping(_parse(path), path)
 
 
+def find_set_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files in a folder that hold a set: `descriptions.jsonl`, and parquet files at any depth."""
+    folder = Path(folder)
+    generated = [folder / _GENERATED] if (folder / _GENERATED).is_file() else []
+    return [*generated, *sorted(folder.rglob("*.parquet"))]
+
+
 def read_folder(folder: str | os.PathLike[str]) -> DescriptionSet:
-    """The set in all parquet files of a folder and its sub-folders together, as a repository of the Hub holds them.
+    """The set in a folder: that of a run of `describe generate`, or all parquet files together, as the Hub holds them.
 
     Raises:
-        ValueError: if there is no such file, or one is not what it should be; says which.
+        ValueError: if it holds neither or both, or a file is not what it should be; says which.
     """
-    paths = sorted(Path(folder).rglob("*.parquet"))
+    paths = find_set_files(folder)
     if not paths:
-        raise ValueError(f"{folder} holds no parquet file; `kinetext push descriptions SET ORG/NAME` writes one.")
+        raise ValueError(
+            f"{folder} holds neither {_GENERATED}, which `kinetext describe generate` writes once every text is there, "
+            "nor a parquet file, which `kinetext push descriptions SET ORG/NAME` writes."
+        )
+    if paths[0].name == _GENERATED:
+        if paths[1:]:
+            raise ValueError(f"{folder} holds {_GENERATED} and parquet files; name the one you mean: {paths[0]}?")
+        return read_set(paths[0])
     records = [record for path in paths for record in _parquet_records(path)]
     return _built([_row(record, where) for where, record in records], Path(folder))
 
@@ -77,21 +100,21 @@ def write_parquet(descriptions: DescriptionSet, path: str | os.PathLike[str]) ->
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes `content` to disk beside `path` and moves it there: whoever looks finds the old file or the new one."""
-    path = Path(path)
+    """Writes `content` to disk beside `path` and moves it there: whoever looks finds the old file or the new one.
+
+    A symbolic link stays one: the file that it leads to is replaced.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp's files are for their owner alone
-        os.replace(name, path)
+        partial.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
@@ -109,7 +132,7 @@ def _jsonl_records(path: Path) -> list[tuple[str, Any]]:
             continue
         try:
             records.append((f"{path}, line {number}", json.loads(line)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter of a thousand brackets within each other
             raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
     return records
 
@@ -172,10 +195,10 @@ def _from_mapping(content: Any, path: Path) -> DescriptionSet:
 def _parse(path: Path) -> Any:
     try:
         if path.suffix.lower() == ".json":
-            return json.loads(path.read_text("utf-8"), object_pairs_hook=_unique_keys)
-        return yaml.load(path.read_text("utf-8"), Loader=_UniqueKeyLoader)
-    # A UnicodeDecodeError is a ValueError; a list as key is a TypeError.
-    except (ValueError, TypeError, yaml.YAMLError) as error:
+            return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_unique_keys)
+        return yaml.load(path.read_text("utf-8-sig"), Loader=_UniqueKeyLoader)
+    # A UnicodeDecodeError is a ValueError; a list as key is a TypeError; deep nesting is a RecursionError.
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
@@ -205,6 +228,8 @@ def _check_names(names: list[Any], path: Path) -> None:
     for name in names:
         if not isinstance(name, str) or not normalised_name(name):
             raise ValueError(f"{path}: the class name {name!r} is {_kind(name)}; write a text, in quotes if need be.")
+        if fault := name_fault(name):
+            raise ValueError(f"{path}: the class name {name!r} {fault}; write it on one line.")
         if normalised_name(name) in seen:
             raise ValueError(
                 f"{path}: {seen[normalised_name(name)]!r} and {name!r} are the same class name "

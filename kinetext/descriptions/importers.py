@@ -1,26 +1,29 @@
 """Description sets from the CSV files that others released, aligned with a label list by name.
 
 Two forms are read. Devaraj et al. (`chinmayad/motiondescriptions`): no header, a name and a description, or both in
-one cell as "name: refers to ...". EZ-CLIP (`Shahzadnit/EZ-CLIP`): a header, a number, a name and a description. What
-is not part of a text (byte order mark, line ends, spaces around and doubled) is taken away and accounted for; words
-are left as they are, wrong or cut short.
+one cell as "name: refers to ...". EZ-CLIP (`Shahzadnit/EZ-CLIP`): a header, a number, a name and a description. A first
+row is a header if its last cell is "description", "text" or "caption", with one word before it or none. What is not
+part of a text (byte order mark, line ends, spaces around and doubled) is taken away and accounted for; words are left
+as they are, wrong or cut short.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .schema import DescriptionRow, DescriptionSet, normalised_name, with_nearest
+from .schema import KINDS, DescriptionRow, DescriptionSet, normalised_name, with_nearest
 
 __all__ = ["AlignedName", "Import", "import_csv"]
 
-_HEADERS = frozenset(("name", "class", "classname", "label", "action"))
+_HEADER = re.compile(r"(\w+[ _])?(desc|d[ei]scriptions?|texts?|captions?)", re.IGNORECASE)  # above the descriptions
 _FORMS = "name,description; number,name,description; or one column of 'name: description'"
 # Who released a file, and the model that wrote it, by the first digits of its SHA-256: files are easily renamed.
 _DEVARAJ = "9bbfa17d be151032 acb2b8ba 1d14d817 4577affb baa08310 7e8d3406 384eccd3 b6b0dfe6 b8ba1976"
@@ -88,7 +91,7 @@ def import_csv(
 
     Args:
         path: the file; see the module for its forms.
-        kind: of `KINDS`, of all its texts.
+        kind: of `KINDS`, of all its texts; not discriminative, for a file does not say what its texts tell apart.
         dataset: name of the label list.
         class_names: of that list: the classes of the set, in this order, whatever the order of the file. By default
             those of the file, numbered as they come.
@@ -99,9 +102,15 @@ def import_csv(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a file is not UTF-8, has another form, a row without name or text, a class twice, or other classes
-            than the list; names the line, or the classes with the nearest names.
+        ValueError: the texts are said to be discriminative; or a file is not UTF-8, has another form, a row without
+            name or text, a class twice, or other classes than the list; names the line, or the classes with the
+            nearest names.
     """
+    if kind == "discriminative":
+        others = ", ".join(name for name in KINDS if name != kind)
+        raise ValueError(
+            f"kind={kind!r}: {path} does not say which class a text tells its own from; choose of {others}."
+        )
     changes: Counter[str] = Counter()
     cells = _read_cells(Path(path), changes)
     names = tuple(class_names or (cell.name.strip() for cell in cells))
@@ -140,21 +149,19 @@ def _read_cells(path: Path, changes: Counter[str]) -> list[_Cell]:
         raise ValueError(f"{path} is not UTF-8 text: {error}.") from error
     changes["byte order mark"] += content.startswith(b"\xef\xbb\xbf")
     changes["line ends of Windows"] += content.count(b"\r\n")
-    reader = csv.reader(decoded.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(decoded, newline=""), strict=True)
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}.") from error
-    if rows and _is_header(rows[0][1]):
+    if rows and len(rows[0][1]) in (2, 3) and _HEADER.fullmatch(rows[0][1][-1].strip()):
         rows = rows[1:]
         changes["header"] += 1
     if not rows:
         raise ValueError(f"{path} holds no descriptions; it should hold {_FORMS}.")
+    if all(":" in row[0] for _, row in rows):  # one column, whose commas nobody quoted
+        rows = [(line, [",".join(row)]) for line, row in rows]
     return [_cell(row, line, path) for line, row in rows]
-
-
-def _is_header(row: list[str]) -> bool:
-    return len(row) in (2, 3) and normalised_name(row[-2]) in _HEADERS
 
 
 def _cell(row: list[str], line: int, path: Path) -> _Cell:

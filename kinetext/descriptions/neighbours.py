@@ -88,7 +88,14 @@ def read_neighbours(path: str | os.PathLike[str]) -> dict[str, list[str]]:
         FileNotFoundError: there is no such file.
         ValueError: a column is missing, a cell empty, or a pair is there twice or of one class; names the line.
     """
-    reader = csv.DictReader(io.StringIO(Path(path).read_text("utf-8-sig")))
+    reader = csv.DictReader(io.StringIO(Path(path).read_text("utf-8-sig")), strict=True)
+    try:
+        return _neighbours_in(reader, Path(path))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}.") from error
+
+
+def _neighbours_in(reader: csv.DictReader[str], path: Path) -> dict[str, list[str]]:
     missing = [name for name in _COLUMNS[:2] if name not in (reader.fieldnames or ())]
     if missing:
         raise ValueError(

@@ -12,15 +12,16 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from .journal import Journal, read_journal
 from .load import load_description_set, shipped_descriptions
@@ -45,6 +46,7 @@ __all__ = [
     "place_of",
     "read_answers",
     "text_sha256",
+    "with_masked_texts",
 ]
 
 SCALE = (1, 2, 3, 4, 5)
@@ -115,7 +117,7 @@ class NamedSet:
     """A description set, and what answers call it.
 
     Args:
-        name: of a shipped set, or folder and name of a file. Answers about sets of different names are kept apart.
+        name: of a shipped set, or folder and name of a file.
         sha256: of all its rows.
         rows: the set.
     """
@@ -172,7 +174,7 @@ def place_of(row: DescriptionRow | Answer) -> tuple[str, str, str, int]:
 
 
 def _item_id(row: DescriptionRow | Answer, text: str, other: str | None, is_training: bool) -> str:
-    return _sha256([*place_of(row), text, other, is_training])
+    return _sha256([row.dataset, *place_of(row), text, other, is_training])
 
 
 def name_set(source: str | os.PathLike[str]) -> NamedSet:
@@ -189,7 +191,29 @@ def name_set(source: str | os.PathLike[str]) -> NamedSet:
     if name not in shipped_descriptions() and Path(name).exists():
         path = Path(name).resolve()
         name = path.name if path.parent in (Path.home(), Path(path.anchor)) else f"{path.parent.name}/{path.name}"
-    return NamedSet(name, _sha256([dataclasses.astuple(row) for row in rows.rows]), rows)
+    return _named(name, rows.rows)
+
+
+def with_masked_texts(named: NamedSet, kinds: Sequence[str] = ()) -> NamedSet:
+    """The set with the masked texts of these kinds, or of all, in the place of its texts; its name says so.
+
+    Raises:
+        ValueError: a text has not been masked; names it.
+    """
+    rows = [row if kinds and row.kind not in kinds else _with_masked_text(row) for row in named.rows.rows]
+    return _named(f"{named.name} (masked)", rows)
+
+
+def _with_masked_text(row: DescriptionRow) -> DescriptionRow:
+    if row.masked_text is None:
+        raise ValueError(
+            f"{row.name} of {row.dataset} has not been masked; run `kinetext describe mask`, or name the masked kinds."
+        )
+    return dataclasses.replace(row, text=row.masked_text)
+
+
+def _named(name: str, rows: Sequence[DescriptionRow]) -> NamedSet:
+    return NamedSet(name, _sha256([dataclasses.astuple(row) for row in rows]), DescriptionSet(tuple(rows)))
 
 
 def items_to_rate(
@@ -306,11 +330,14 @@ class Answer:
         value: 1 to 5, or of a choice one of `SIDES`: `a` for the text of `set_name`, `b` for the other's.
         is_training: whether it is left out of results.
         started_at: when the question was shown, ISO 8601 in UTC.
-        answered_at: when it was answered. Of two answers of a rater to one question the later counts.
+        answered_at: when it was answered.
         other_set_name: of a choice, the set compared with, as are the next two.
         other_set_sha256: of all its rows.
         other_text_sha256: of its text.
         left: of a choice, which of `SIDES` stood first.
+
+    Raises:
+        ValueError: a value is none of these; names it.
     """
 
     rater: str
@@ -339,8 +366,29 @@ class Answer:
 
     def __post_init__(self) -> None:
         _check_value(self.question, self.value)
-        if (self.question == PREFERENCE) != (self.other_text_sha256 is not None):
-            raise ValueError(f"question={self.question!r} with other_text_sha256={self.other_text_sha256!r}.")
+        for name, types in _types_of_answers().items():
+            value = getattr(self, name)
+            if type(value) not in types:
+                raise ValueError(f"{name}={value!r} is no {' or '.join(one.__name__ for one in types)}.")
+            if isinstance(value, str) and {"Cc", "Cs"} & set(map(unicodedata.category, value)):
+                raise ValueError(f"{name}={value!r} has a line break or another character that cannot be printed.")
+        if not _RATER.fullmatch(self.rater) or self.kind not in KINDS or self.rank < 0:
+            raise ValueError(f"rater={self.rater!r}, kind={self.kind!r}, rank={self.rank} is not what raters write.")
+        for name in ("started_at", "answered_at"):
+            try:
+                datetime.fromisoformat(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}={getattr(self, name)!r} is no time of ISO 8601.") from error
+        for name in ("other_set_name", "other_set_sha256", "other_text_sha256", "left"):
+            if (self.question == PREFERENCE) != (getattr(self, name) is not None):
+                raise ValueError(f"question={self.question!r} with {name}={getattr(self, name)!r}.")
+        if self.left not in (None, *SIDES):
+            raise ValueError(f"left={self.left!r}; it is one of {', '.join(SIDES)}.")
+
+
+@cache
+def _types_of_answers() -> dict[str, tuple[type, ...]]:
+    return {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Answer).items()}
 
 
 def _check_value(question: str, value: object) -> None:
@@ -348,7 +396,7 @@ def _check_value(question: str, value: object) -> None:
     if question not in known:
         raise ValueError(f"question={question!r} is unknown; there are {', '.join(known)}.")
     allowed = SIDES if question == PREFERENCE else SCALE
-    if isinstance(value, bool) or value not in allowed:
+    if type(value) is not type(allowed[0]) or value not in allowed:
         raise ValueError(f"value={value!r} of {question}; it is one of {', '.join(map(str, allowed))}.")
 
 
@@ -489,20 +537,26 @@ class RatingSession:
 
     def advance(self) -> None:
         """Goes to the next item with a question open, or to the first such."""
-        if self._place < len(self.items):
-            self._started.pop(self.items[self._place].id, None)
+        self._leave()
         after = self._next_open(self._place + 1)
         self._place = after if after < len(self.items) else self._next_open(0)
 
     def skip(self) -> None:
         """Leaves the rest of this item unanswered for now."""
         if self.item is not None:
-            self.skipped.add(self.item.id)
+            if self.open_questions(self.item):
+                self.skipped.add(self.item.id)
             self.advance()
 
     def back(self) -> None:
         """Goes to the item before, which can be answered anew; stays at the first."""
+        self._leave()
         self._place = max(self._place - 1, 0)
+
+    def _leave(self) -> None:
+        """The time of an item that is come back to runs anew."""
+        if self._place < len(self.items):
+            self._started.pop(self.items[self._place].id, None)
 
     def _next_open(self, start: int) -> int:
         places = range(start, len(self.items))

@@ -53,10 +53,10 @@ def _show(session: RatingSession, item: Item, console: Console) -> None:
     training = ", training, does not count" if item.is_training else ""
     console.rule(f"{session.num_done} of {len(session.items)} done{training}; {_KEYS}")
     against = f" against [bold]{escape(item.row.contrast_class)}[/]" if item.row.contrast_class else ""
-    console.print(f"[bold]{escape(item.row.class_name)}[/]{against} ({item.row.kind})", highlight=False)
+    console.print(f"[bold]{escape(item.row.class_name)}[/]{against} ({item.row.kind})", highlight=False, emoji=False)
     for number, text in enumerate(item.texts, start=1):
         mark = f"[bold]{number}[/] " if session.is_blind_choice else ""
-        console.print(f"  {mark}{escape(text)}", highlight=False)
+        console.print(f"  {mark}{escape(text)}", highlight=False, emoji=False)
 
 
 def _ask_about(session: RatingSession, item: Item, console: Console) -> bool:

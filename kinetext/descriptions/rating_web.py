@@ -1,7 +1,8 @@
 """Rating on a local web page: the standard library's server on 127.0.0.1, one page without anything from outside.
 
-A page of another site cannot answer in the rater's name: answers need a token that stands in our page, and requests
-must name our own address. The page has no cookies and asks for nothing but the answers.
+A page of another site, or another user of the machine, can neither see the page nor answer in the rater's name: its
+address holds a secret that only the terminal shows, and requests must name our own host. The page has no cookies and
+asks for nothing but the answers.
 """
 
 from __future__ import annotations
@@ -43,14 +44,19 @@ class RatingServer(ThreadingHTTPServer):
 
     def __init__(self, session: RatingSession, port: int = 0) -> None:
         self.session = session
-        self.token = secrets.token_urlsafe()
+        self.secret = secrets.token_urlsafe()
         self.turn = threading.Lock()
         super().__init__((_ADDRESS, port), _Handler)
 
     @property
     def url(self) -> str:
         """Where the page is."""
-        return f"http://{_ADDRESS}:{self.server_port}/"
+        return f"http://{_ADDRESS}:{self.server_port}{self.path}"
+
+    @property
+    def path(self) -> str:
+        """Of the page, with the secret in it."""
+        return f"/{self.secret}/"
 
     @property
     def own_hosts(self) -> tuple[str, str]:
@@ -65,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._is_for_us():
             return
-        if self.path != "/":
+        if self.path != self.server.path:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         with self.server.turn:
@@ -74,31 +80,33 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if not self._is_for_us() or (form := self._form()) is None:
             return
-        if not hmac.compare_digest(form.get("token", "").encode(), self.server.token.encode()):
-            self.send_error(HTTPStatus.FORBIDDEN, explain="The page is out of date; open it anew.")
-            return
-        actions = {"/answer": self._answer, "/skip": self._skip, "/back": self._back, "/stop": self._stop}
-        if self.path not in actions:
+        actions = {"answer": self._answer, "skip": self._skip, "back": self._back, "stop": self._stop}
+        action = self.path.removeprefix(self.server.path)
+        if action not in actions:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         with self.server.turn:
-            actions[self.path](form)
+            actions[action](form)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged: the terminal is for messages."""
 
     def _is_for_us(self) -> bool:
-        """Refuses names that someone else's domain gave to our address, and pages of other origins."""
+        """Refuses names that someone else's domain gave to our address, pages of other origins, and wrong secrets."""
         origin = self.headers.get("Origin")
         hosts = self.server.own_hosts
-        if self.headers.get("Host") in hosts and (origin is None or origin in [f"http://{host}" for host in hosts]):
-            return True
-        self.send_error(HTTPStatus.FORBIDDEN, explain=f"This is {self.server.url} and answers to no other name.")
-        return False
+        if self.headers.get("Host") not in hosts or (origin and origin not in [f"http://{host}" for host in hosts]):
+            self.send_error(HTTPStatus.FORBIDDEN, explain=f"This is {hosts[0]} and answers to no other name.")
+            return False
+        own = self.server.path.encode()
+        if not hmac.compare_digest(self.path.encode()[: len(own)], own):
+            self.send_error(HTTPStatus.FORBIDDEN, explain="Open the address that the terminal shows.")
+            return False
+        return True
 
     def _form(self) -> dict[str, str] | None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MAX_BYTES:
+        if not length.isdecimal() or len(length) > len(str(_MAX_BYTES)) or int(length) > _MAX_BYTES:
             self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return None
         body = self.rfile.read(int(length)).decode("utf-8", "replace")
@@ -110,17 +118,19 @@ class _Handler(BaseHTTPRequestHandler):
         if item is None:
             self._send_page(HTTPStatus.CONFLICT, "That text is no longer asked about. Nothing was saved; go on here.")
             return
-        values = {name: _value(form[name]) for name in item.questions if name in form}
-        try:
-            if len(values) == len(item.questions):
-                session.record(item, values)
-        except ValueError as error:
-            self._send_page(HTTPStatus.BAD_REQUEST, str(error))
+        given = {name: form[name] for name in item.questions if name in form}
+        choices = {name: _choices(item, name) for name in item.questions}
+        wrong = [f"value={value!r} of {name}" for name, value in given.items() if value not in choices[name]]
+        if wrong:
+            self._send_page(HTTPStatus.BAD_REQUEST, f"Not saved, there is no {wrong[0]}.")
             return
+        values = {name: choices[name][value] for name, value in given.items()}
         if len(values) < len(item.questions):
             missing = ", ".join(name for name in item.questions if name not in values)
             self._send_page(HTTPStatus.BAD_REQUEST, f"Not saved yet, an answer is missing: {missing}.", values)
             return
+        if session.values(item) != values:  # a form sent twice is saved once
+            session.record(item, values)
         if session.item is item:
             session.advance()
         self._send_home()
@@ -140,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_home(self) -> None:
         self.send_response(HTTPStatus.SEE_OTHER)
-        self.send_header("Location", "/")
+        self.send_header("Location", self.server.path)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -173,8 +183,10 @@ def _item_of(session: RatingSession, form: Mapping[str, str]) -> Item | None:
     return next((item for item in session.items if item.id == form.get("item")), None)
 
 
-def _value(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+def _choices(item: Item, question: str) -> Mapping[str, int | str]:
+    """What a form calls the values of a question: of a choice the numbers shown, which do not say the set."""
+    values: tuple[int | str, ...] = item.sides if question == PREFERENCE else SCALE
+    return {str(number): value for number, value in enumerate(values, start=1)}
 
 
 def _render(
@@ -184,7 +196,6 @@ def _render(
     item = None if is_stopped else session.item
     return _template().render(
         nonce=nonce,
-        token=server.token,
         problem=problem,
         is_stopped=is_stopped,
         item=item,

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["KINDS", "MOTED_KINDS", "DescriptionRow", "DescriptionSet", "Descriptions", "normalised_name"]
+__all__ = ["KINDS", "MOTED_KINDS", "DescriptionRow", "DescriptionSet", "Descriptions", "name_fault", "normalised_name"]
 
 KINDS = ("conceptual", "discriminative", "characteristic", "action")
 MOTED_KINDS = ("conceptual", "discriminative")  # the k + 1 texts of a class that MoTED reads, in this order
 
 
 def normalised_name(name: str) -> str:
-    """What is left of a class name when case, spaces, underscores and punctuation do not count."""
-    return "".join(character for character in name.casefold() if character.isalnum())
+    """What is left of a class name when case, spaces, underscores, punctuation and the form of Unicode do not count."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    # Combining marks are vowels in the scripts of India.
+    return "".join(each for each in folded if each.isalnum() or unicodedata.category(each).startswith("M"))
+
+
+def name_fault(name: object) -> str | None:
+    """Why `name` cannot name a class, such as "has no letter or digit"; None if it can."""
+    if not isinstance(name, str) or not normalised_name(name):
+        return "has no letter or digit"
+    return None if _is_plain_line(name) else "has a line break or another control character"
+
+
+def _is_plain_line(text: str) -> bool:
+    """Whether nothing in `text` breaks a line, controls a terminal, or is half a character (a surrogate)."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
 
 
 @dataclass(frozen=True)
 class DescriptionRow:
-    """One text about one class, and how it was made.
+    """One text about one class, and how it was made; a value that is not as said here is a `ValueError`.
 
     Args:
         dataset: name of the label list, e.g. `ucf101`.
@@ -59,12 +73,26 @@ class DescriptionRow:
         where = f"{self.kind} text {self.rank!r} of {self.class_name!r}"
         if self.kind not in KINDS:
             raise ValueError(f"{where}: kind={self.kind!r} is unknown; choose one of {', '.join(KINDS)}.")
-        if not isinstance(self.class_name, str) or not normalised_name(self.class_name):
-            raise ValueError(f"class_name={self.class_name!r} has no letter or digit; name the class.")
+        if fault := name_fault(self.class_name):
+            raise ValueError(f"class_name={self.class_name!r} {fault}; name the class.")
+        if self.contrast_class is not None:
+            if self.kind != "discriminative":
+                raise ValueError(
+                    f"{where}: contrast_class={self.contrast_class!r}; only discriminative texts have one."
+                )
+            if fault := name_fault(self.contrast_class):
+                raise ValueError(f"{where}: contrast_class={self.contrast_class!r} {fault}; name the class or none.")
         for name in ("class_id", "rank"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{where}: {name}={value!r}; it counts from 0.")
+                raise ValueError(f"{where}: {name}={value!r}; a whole number that counts from 0 is wanted.")
+        for name in ("dataset", "provider", "model", "prompt_id", "prompt_sha256", "params", "created_at"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not _is_plain_line(value):
+                raise ValueError(f"{where}: {name}={value!r}; a text of one line is wanted, which may be empty.")
+        self._check_texts(where)
+
+    def _check_texts(self, where: str) -> None:
         for name in ("text", "masked_text"):
             value = getattr(self, name)
             if value is None and name == "masked_text":
@@ -73,8 +101,6 @@ class DescriptionRow:
                 raise ValueError(f"{where}: {name}={value!r} is empty; write a text or leave the row out.")
             if value != value.strip() or len(value.splitlines()) > 1:
                 raise ValueError(f"{where}: {name}={value!r} has spaces around it or more than one line.")
-        if self.contrast_class is not None and self.kind != "discriminative":
-            raise ValueError(f"{where}: contrast_class={self.contrast_class!r}; only discriminative texts have one.")
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -108,6 +134,8 @@ class Descriptions:
         Raises:
             ValueError: if classes have no descriptions; lists them, each with the nearest names that have.
         """
+        if isinstance(class_names, str):
+            raise ValueError(f"class_names={class_names!r} is one text; a list of names is wanted: [{class_names!r}].")
         places = places_of(class_names, self.class_names)
         return [list(self.texts[place]) for place in places]
 
@@ -175,49 +203,49 @@ class DescriptionSet:
         """The texts of every class, ordered as `kinds` and by rank.
 
         Args:
-            kinds: of `KINDS`.
+            kinds: of `KINDS`; every class must have a text of each. Of MoTED's two, the default, only the conceptual
+                one: k may be 0.
             masked: the texts without object names instead.
 
         Raises:
             ValueError: a kind is unknown, a class has no such text, or a text has not been masked; says which.
         """
-        kinds = tuple(kinds)
-        for kind in kinds:
-            if kind not in KINDS:
-                raise ValueError(f"kind {kind!r} is unknown; choose of {', '.join(KINDS)}.")
-        if not set(kinds) & set(self.kinds):
-            raise ValueError(
-                f"{self.dataset} has no {' or '.join(kinds)} texts; ask for kinds={self.kinds!r}, which it has."
-            )
+        if isinstance(kinds, str):
+            raise ValueError(f"kinds={kinds!r} is one text; a list of kinds is wanted: [{kinds!r}].")
+        kinds = tuple(dict.fromkeys(kinds))
+        if not kinds or not set(kinds) <= set(KINDS):
+            raise ValueError(f"kinds={kinds!r}; choose one or more of {', '.join(KINDS)}.")
+        self._check_coverage(kinds[:1] if kinds == MOTED_KINDS else kinds)
         texts: list[list[str]] = [[] for _ in self.class_names]
-        for row in sorted(self.rows, key=lambda row: (row.class_id, *_place(row.kind, kinds), row.rank)):
-            if row.kind not in kinds:
-                continue
-            if masked and row.masked_text is None:
+        asked_for = [row for row in self.rows if row.kind in kinds]
+        for row in sorted(asked_for, key=lambda row: kinds.index(row.kind)):
+            text = row.masked_text if masked else row.text
+            if text is None:
                 raise ValueError(f"{row.name} of {self.dataset} has not been masked; run `kinetext describe mask`.")
-            texts[row.class_id].append(row.masked_text if masked and row.masked_text else row.text)
-        bare = [name for name, own in zip(self.class_names, texts, strict=True) if not own]
-        if bare:
-            raise ValueError(
-                f"{len(bare)} classes of {self.dataset} have no {' or '.join(kinds)} text: {', '.join(bare)}."
-            )
+            texts[row.class_id].append(text)
         return Descriptions(self.class_names, texts)
 
-    def replace(self, **values: str) -> DescriptionSet:
-        """The same texts with these columns changed in every row."""
-        return DescriptionSet(tuple(dataclasses.replace(row, **values) for row in self.rows))  # type: ignore[arg-type]
-
-
-def _place(kind: str, kinds: tuple[str, ...]) -> tuple[int, ...]:
-    return (kinds.index(kind),) if kind in kinds else (len(kinds),)
+    def _check_coverage(self, kinds: Iterable[str]) -> None:
+        for kind in kinds:
+            if kind not in self.kinds:
+                raise ValueError(
+                    f"{self.dataset} has no {kind} texts; ask for kinds={self.kinds!r} or some of them, which it has."
+                )
+            covered = {row.class_id for row in self.rows if row.kind == kind}
+            bare = [name for class_id, name in enumerate(self.class_names) if class_id not in covered]
+            if bare:
+                raise ValueError(f"{len(bare)} classes of {self.dataset} have no {kind} text: {', '.join(bare)}.")
 
 
 def places_of(wanted: Sequence[str], known: Sequence[str]) -> list[int]:
     """Where each of the class names `wanted` stands among those `known`, matched by `normalised_name`.
 
     Raises:
-        ValueError: if some are not there; lists them, each with the nearest names that are.
+        ValueError: if some are not there; lists them, each with the nearest names that are. Or one is no text.
     """
+    for name in wanted:
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} among the class names is no text; write names only.")
     places = {normalised_name(name): place for place, name in enumerate(known)}
     missing = [name for name in wanted if normalised_name(name) not in places]
     if missing:

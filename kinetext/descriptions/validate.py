@@ -33,14 +33,18 @@ MAX_TOKENS = 77  # CLIP's context, start and end token included
 NEAR_DUPLICATE = 0.75  # similarity from which two texts are reported; in a text of 20 words one may differ
 
 _REFUSAL = re.compile(
-    r"(i['’]?m |i am |we are |we['’]re )?(very |so )?(sorry|afraid|unable|not able)\b"
+    r"((i['’]?m|i am|we are|we['’]re) )?(very |so )?sorry\b"
+    r"|(i['’]?m|i am|we are|we['’]re) (very |so )?(afraid|unable|not able)\b"
+    r"|(unable|not able) to (help|assist|comply|provide|generate|describe)\b"
+    r"|(it|this|that)( is|['’]s| would be| isn['’]t| wouldn['’]t be)( not)? (in)?appropriate\b"
     r"|(i|we) (can['’]?t|cannot|can not|won['’]?t|do not|don['’]?t|apologi[sz]e)\b"
     r"|(as|i am|i['’]m) (an? )(ai|artificial|(large )?language model)\b"
     r"|(my )?apologies\b|unfortunately,? (i|we)\b",
     re.IGNORECASE,
 )
 _PREAMBLE = re.compile(
-    r"(sure|certainly|of course|absolutely|here (is|are)|the answer is)\b|(q|a|answer):", re.IGNORECASE
+    r"(sure|certainly|of course|absolutely)(?= *[,.:;!–—]| +(-|here\b))|(here (is|are)|the answer is)\b|(q|a|answer):",
+    re.IGNORECASE,
 )
 _MARKUP = re.compile(r"\*\*|__|`|^#+ |^[-*•] |^\d+[.)] |</?\w+>|\{|\}")
 _WRONG_ARTICLE = re.compile(r"\b(a object|an? objects|another objects|an other object)\b", re.IGNORECASE)
@@ -97,7 +101,7 @@ def find_class_name(text: str, class_name: str) -> str | None:
 
     Case and punctuation do not count, words run together or apart are the same ("push-ups" names "pushup"), and what a
     name adds in brackets is left out. Inflections are those of regular English verbs and nouns (-s, -es, -ies, -ed,
-    -ing; `_stem`), and the irregular ones of a few verbs of motion; derived words ("climber" for "climb") are not.
+    -ing; `_stem`), and the irregular ones of a few verbs; derived words ("climber" for "climb") are not.
 
     Returns:
         The words as the text has them; None if it does not name the class.
@@ -463,11 +467,13 @@ def _summary(
 _IRREGULAR = {
     form: verb
     for verb, forms in {
-        "bend": "bent", "blow": "blew blown", "catch": "caught", "dive": "dove", "draw": "drew drawn",
-        "drink": "drank drunk", "drive": "drove driven", "eat": "ate eaten", "fall": "fell fallen", "fly": "flew flown",
-        "hold": "held", "kneel": "knelt", "make": "made", "ride": "rode ridden", "run": "ran", "shake": "shook shaken",
-        "shoot": "shot", "sing": "sang sung", "sit": "sat", "speak": "spoke spoken", "spin": "spun", "stand": "stood",
-        "swim": "swam swum", "swing": "swung", "throw": "threw thrown", "write": "wrote written",
+        "bend": "bent", "blow": "blew blown", "catch": "caught", "die": "died dying", "dive": "dove",
+        "draw": "drew drawn", "drink": "drank drunk", "drive": "drove driven", "eat": "ate eaten",
+        "fall": "fell fallen", "fly": "flew flown", "hold": "held", "kneel": "knelt", "lie": "lied lying lain",
+        "make": "made", "ride": "rode ridden", "run": "ran", "shake": "shook shaken", "shoot": "shot",
+        "sing": "sang sung", "sit": "sat", "ski": "skied", "speak": "spoke spoken", "spin": "spun",
+        "stand": "stood", "swim": "swam swum", "swing": "swung", "throw": "threw thrown", "tie": "tied tying",
+        "write": "wrote written",
     }.items()
     for form in forms.split()
 }  # fmt: skip

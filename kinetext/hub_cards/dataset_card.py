@@ -6,6 +6,7 @@ set ──► data/train-00000-of-00001.parquet ─┐
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
@@ -312,11 +313,19 @@ def _rating_rows(descriptions: DescriptionSet, paths: Sequence[Path]) -> list[li
     if not paths:
         return []
     own = {text_sha256(row.text) for row in descriptions.rows}
-    answers = [answer for path in paths for answer in read_answers(path)]
-    about = [answer for answer in answers if answer.text_sha256 in own and answer.other_text_sha256 is None]
-    if not about:
+    files = [read_answers(path) for path in paths]
+    about = [
+        [
+            # Whatever the raters' copies were called.
+            dataclasses.replace(answer, dataset=descriptions.dataset, set_name=descriptions.dataset)
+            for answer in file
+            if answer.text_sha256 in own and answer.other_text_sha256 is None
+        ]
+        for file in files
+    ]
+    if not any(about):
         raise ValueError(
-            f"none of the {len(answers)} answers in {', '.join(map(str, paths))} is about the texts of "
+            f"none of the {sum(map(len, files))} answers in {', '.join(map(str, paths))} is about the texts of "
             f"{descriptions.dataset} as they are now; rate them with `kinetext describe rate`."
         )
     return [
@@ -328,7 +337,7 @@ def _rating_rows(descriptions: DescriptionSet, paths: Sequence[Path]) -> list[li
             _figure(measured.percentage, "{:.1f} %"),
             _figure(measured.alpha, "{:.2f}"),
         ]
-        for measured in measure_agreement(count_answers(about).answers)
+        for measured in measure_agreement(count_answers(*about).answers)
     ]
 
 

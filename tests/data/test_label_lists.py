@@ -46,11 +46,41 @@ def test_weizmann_has_words_for_its_folder_names() -> None:
         ("a.csv", 'Label,clips\nwaving,4\nhand stand,5\n"jump, high",6\n'),
         ("a.csv", '1,waving\n2,hand stand\n3,"jump, high"\n'),
         ("a.csv", 'waving\nhand stand\n"jump, high"\n'),
+        ("a.csv", 'name,clips,label\nwaving,7,0\nhand stand,9,1\n"jump, high",3,2\n'),
+        ("a.csv", 'id,name\nn02,waving\nn01,hand stand\nn03,"jump, high"\n'),
+        ("a.txt", "1 waving\r\n2 hand stand\r\n3 jump, high\r\n"),
+        ("a.txt", "0\twaving\n1\thand stand\n2\tjump, high\n"),
     ],
 )
 def test_text_and_csv_files_are_read(name: str, content: str, tmp_path: Path) -> None:
     listed = load_label_list(written(tmp_path / name, content))
     assert (listed.name, listed.class_names) == ("a", ("waving", "hand stand", "jump, high"))
+
+
+def test_numbers_that_count_nothing_belong_to_the_names(tmp_path: Path) -> None:
+    names = ("3 point shot", "100 m sprint")
+    assert load_label_list(written(tmp_path / "a.txt", "\n".join(names))).class_names == names
+
+
+def test_spoken_names_stand_after_a_tab_in_text_files_alone(tmp_path: Path) -> None:
+    assert load_label_list(written(tmp_path / "a.txt", "wave1\twaving\n")).spoken_names == ("waving",)
+    with pytest.raises(ValueError, match="has a line break or another control character"):
+        load_label_list(written(tmp_path / "a.csv", "name\nwave1\twaving\n"))
+
+
+def test_shipped_name_that_is_also_a_file_or_a_data_set_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ucf101").mkdir()  # as of `describe ucf101 --out ucf101`, which may go on
+    assert len(load_label_list("ucf101").class_names) == 101
+    features = Features({"label": ClassLabel(names=["wave", "run"])})
+    Dataset.from_dict({"label": [1]}, features=features).save_to_disk("ucf101")
+    written(tmp_path / "ssv2", "wave")
+    for name, own in (("ucf101", 2), ("ssv2", 1)):
+        with pytest.raises(ValueError, match=rf"'{name}' is shipped with kinetext, .* write '\./{name}'"):
+            load_label_list(name)
+        assert len(load_label_list(f"./{name}").class_names) == own
 
 
 @pytest.mark.parametrize("split", [True, False])
@@ -74,7 +104,12 @@ def test_a_data_set_without_a_class_label_is_refused(tmp_path: Path) -> None:
         ("a.csv", "", "the label list a is empty"),
         ("a.txt", "push up\nPush-Up\n", "'push up' and 'Push-Up', the same class"),
         ("a.txt", "wave\n--\n", "'--', which has no letter"),
-        ("a.csv", "0,wave\n2,run\n", "does not count from 0 or 1"),
+        ("a.csv", "0,wave\n2,run\n", "do not count from 0 or 1"),
+        ("a.csv", "id,name\n2,run\n0,walk\n1,jump\n", "do not count from 0 or 1"),
+        ("a.csv", "name,label\nrun,1\nwalk,0\n", "do not count from 0 or 1"),
+        ("a.txt", "2 run\n1 walk\n", "do not count from 0 or 1"),
+        ("a.csv", 'name\n"abc\ndef\nghi\n', "line 4: unexpected end of data"),
+        ("a.csv", f"name\n{'b' * 200_000}\n", "line 2: field larger than field limit"),
         ("a.csv", "x,y,z\n1,2,3\n", "3 columns and none is called name"),
         ("a.csv", "id,name\n0,\n", "has no class name"),
     ],

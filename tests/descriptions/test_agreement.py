@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kinetext import cli
-from kinetext.descriptions import load_descriptions
+from kinetext.descriptions import load_description_set, load_descriptions
 from kinetext.descriptions.agreement import (
     Measure,
     count_answers,
@@ -21,8 +21,9 @@ from kinetext.descriptions.agreement import (
     take_votes,
 )
 from kinetext.descriptions.files import write_jsonl
-from kinetext.descriptions.rating import Answer, Item, text_sha256
+from kinetext.descriptions.rating import Answer, text_sha256
 from kinetext.descriptions.schema import DescriptionRow, DescriptionSet
+from kinetext.hub_cards.dataset_card import dataset_card
 
 NAN = math.nan
 
@@ -141,11 +142,30 @@ def test_percentage_of_three_raters_wants_all_alike_and_leaves_out_what_one_rate
     assert found["fleiss"] is not None and found["cohen"] is None
 
 
+@pytest.mark.parametrize(
+    ("matrix", "is_choice", "message"),
+    [
+        ([[1, 2], [1, 9]], False, "9 in the matrix is not one of 1, 2, 3, 4, 5"),
+        ([[1, 2.5], [1, 2]], False, "2.5 in the matrix"),
+        ([[0, -1], [0, 1]], True, "-1 in the matrix is not a category"),
+        ([[NAN, NAN], [NAN, NAN]], False, "0 values"),
+        ([1, 2, 3], False, r"wanted is \(raters, texts\)"),
+    ],
+)
+def test_other_matrices_are_refused(matrix: object, is_choice: bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure_matrix(matrix, is_choice=is_choice)  # type: ignore[arg-type]
+
+
+def test_categories_beyond_the_scale_are_told_apart() -> None:
+    assert values([[0, 6, 9, 9], [0, 6, 9, 6]], is_choice=True)["cohen"] == pytest.approx(0.6364, abs=5e-4)
+
+
 # What is undefined says so
 
 
 def test_all_ratings_the_same() -> None:
-    found = measure_matrix([[1, 1, 1], [1, 1, 1]])
+    found = measure_matrix([[1] * 20, [1] * 20])
     assert found["mean"] == Measure(1, 1, 1)
     assert found["percentage"] == Measure(100, 100, 100)
     for name in ("cohen", "cohen_quadratic", "fleiss", "alpha"):
@@ -172,7 +192,7 @@ def test_a_choice_has_no_mean_and_no_order_and_three_raters_have_no_cohen() -> N
 
 
 def test_no_interval_where_too_many_draws_are_undefined() -> None:
-    found = measure_matrix([[1] * 9 + [2], [1] * 9 + [2]])  # 35 % of the draws miss the last text
+    found = measure_matrix([[1] * 19 + [2], [1] * 19 + [2]])  # 36 % of the draws miss the last text
     assert found["alpha"].value == pytest.approx(1)
     assert (found["alpha"].low, found["alpha"].high) == (None, None)
     assert "no interval: all ratings are the same in" in found["alpha"].note
@@ -201,6 +221,12 @@ def noisy(num_texts: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     truth = generator.integers(1, 6, num_texts)
     return np.stack([np.clip(truth + generator.integers(-1, 2, num_texts), 1, 5) for _ in range(2)])
+
+
+@pytest.mark.parametrize("num_texts", [19, 20])
+def test_few_texts_have_no_interval(num_texts: int) -> None:
+    note = "no interval: fewer than 20 texts" if num_texts < 20 else ""
+    assert {one.note for one in measure_matrix(noisy(num_texts), num_resamples=50).values()} == {note}
 
 
 def test_intervals_are_the_same_for_a_seed_and_hold_the_figure() -> None:
@@ -250,7 +276,11 @@ def answer(rater: str, class_name: str, value: int | str, *, question: str = "re
 
 def test_answers_become_one_row_per_set_and_question() -> None:
     answers = [answer("r1", "run", 4), answer("r2", "run", 4), answer("r1", "jump", 2), answer("r2", "walk", 3)]
-    answers += [answer("r1", "run", 5, question="correctness"), answer("r1", "run", 1, set_name="two.jsonl")]
+    answers += [
+        answer("r1", "run", 5, question="correctness"),
+        answer("r1", "run", 1, set_name="two.jsonl", set_sha256="2"),
+    ]
+    answers[-1] = replace(answers[-1], text_sha256=text_sha256("run shakes"))
     measured = measure_agreement(count_answers(answers).answers, num_resamples=5)
     assert [(one.set_name, one.question) for one in measured] == [
         ("one.jsonl", "relevance"),
@@ -282,9 +312,75 @@ def test_training_repeated_and_replaced_answers_do_not_count() -> None:
         answer("r1", "run", 2),  # answered anew later
         answer("r1", "walk", 5),  # about a text that was changed since
     ]
-    counted = count_answers([*kept, *dropped])
-    assert set(counted.answers) == set(kept)
-    assert (counted.num_training, counted.num_repeated, counted.num_replaced) == (1, 1, 1)
+    for files in ([kept, dropped], [dropped, kept], [[*dropped, *kept]]):
+        counted = count_answers(*files)
+        assert set(counted.answers) == set(kept)
+        assert (counted.num_training, counted.num_repeated, counted.num_replaced) == (1, 1, 1)
+
+
+def test_in_one_file_the_last_line_counts_even_if_the_clock_was_put_back() -> None:
+    back = answer("r1", "run", 5, answered_at="2020-01-01T00:00:00.000+00:00")
+    assert count_answers([answer("r1", "run", 2), back]).answers == (back,)
+
+
+def test_sets_are_known_by_their_texts_not_by_their_names() -> None:
+    copies = {"anna/set.jsonl": "1", "bob/set.jsonl": "1", "masked.jsonl": "2"}  # the last has another column
+    texts = {"run": 1, "jump": 2, "walk": 4}
+    files = [
+        [answer(f"r{number}", name, value, set_name=copy, set_sha256=sha256) for name, value in texts.items()]
+        for number, (copy, sha256) in enumerate(copies.items())
+    ]
+    counted = count_answers(*files)
+    measured = measure_agreement(counted.answers, num_resamples=5)
+    assert [(one.set_name, one.num_raters, one.num_complete) for one in measured] == [("anna/set.jsonl", 3, 3)]
+    assert len(counted.notes) == 2
+    apart = count_answers(files[0][:1], files[1][1:])  # of equal sets, but no text in common
+    assert [one.num_raters for one in measure_agreement(apart.answers, num_resamples=5)] == [2]
+    assert counted.notes[1] == "masked.jsonl counts as anna/set.jsonl: the texts are the same."
+
+
+def test_sets_that_differ_and_label_lists_are_kept_apart() -> None:
+    new = {"set_name": "new.jsonl", "set_sha256": "2"}
+    answers = [answer("r1", "run", 1), answer("r1", "jump", 1), answer("r1", "run", 1, dataset="other")]
+    answers += [answer("r2", "run", 5, **new), answer("r2", "jump", 5, text_sha256=text_sha256("new"), **new)]
+    counted = count_answers(answers)
+    measured = measure_agreement(counted.answers, num_resamples=5)
+    found = [(one.dataset, one.set_name, one.num_raters, one.num_texts) for one in measured]
+    assert found == [("other", "one.jsonl", 1, 1), ("toy", "new.jsonl", 1, 2), ("toy", "one.jsonl", 1, 2)]
+    assert counted.num_replaced == 0
+    assert counted.notes == ("one.jsonl and new.jsonl have 1 texts in common and are kept apart, since others differ.",)
+
+
+def test_card_of_a_set_lists_each_criterion_once(tmp_path: Path) -> None:
+    rows = load_description_set("weizmann").rows
+    files = [
+        write_answers(
+            tmp_path / f"{number}.jsonl",
+            [answer("r1", row.class_name, 3, kind=row.kind, set_name=name, set_sha256=name, **text_of(row))],
+        )
+        for number, (name, row) in enumerate(zip(["anna/set.jsonl", "bob/set.jsonl"], rows, strict=False))
+    ]
+    card = dataset_card(load_description_set("weizmann"), repo_id="you/set", license="mit", ratings=files)
+    lines = [line for line in card.splitlines() if line.startswith("| relevance")]
+    assert [[cell.strip() for cell in line.split("|")[1:5]] for line in lines] == [["relevance", "1", "2", "3.00"]]
+
+
+def text_of(row: DescriptionRow) -> dict[str, object]:
+    return {"contrast_class": row.contrast_class, "rank": row.rank, "text_sha256": text_sha256(row.text)}
+
+
+def test_an_outdated_copy_does_not_replace_what_others_rated() -> None:
+    current = [answer(rater, "run", 3) for rater in ("r1", "r2")]
+    late = {"text_sha256": text_sha256("old"), "answered_at": "2026-02-01T00:00:00.000+00:00"}
+    counted = count_answers(current, [answer("r3", "run", 1, **late)])
+    assert set(counted.answers) == set(current) and counted.num_replaced == 1
+    assert counted.notes[0].startswith("one.jsonl: the texts of 1 places were not the same for all answers.")
+
+
+def test_one_id_in_two_files_is_noted() -> None:
+    counted = count_answers([answer("r1", "run", 3), answer("r1", "jump", 3)], [answer("r1", "run", 4)])
+    assert len(counted.answers) == 2
+    assert counted.notes[0].startswith("r1 answered 1 questions in more than one file, and the later answers count.")
 
 
 def test_no_answers_are_refused() -> None:
@@ -308,6 +404,40 @@ def test_majority_decides_and_even_votes_stay_open() -> None:
     votes = take_votes(count_answers(votes_of(run="aab", jump="abb", walk="ab", skip="bbbbb")).answers)
     found = {vote.about.class_name: (vote.num_a, vote.num_b, vote.winner) for vote in votes}
     assert found == {"run": (2, 1, "a"), "jump": (1, 2, "b"), "walk": (1, 1, None), "skip": (0, 5, "b")}
+
+
+def turned(one: Answer) -> Answer:
+    """What its rater would have answered, had he named the other set first."""
+    return replace(
+        one,
+        set_name="there/2.jsonl",
+        other_set_name="there/1.jsonl",
+        set_sha256=one.other_set_sha256,
+        other_set_sha256="3",
+        text_sha256=one.other_text_sha256,
+        other_text_sha256=one.text_sha256,
+        rank=1,
+        value={"a": "b", "b": "a"}[str(one.value)],
+        left={"a": "b", "b": "a"}[str(one.left)],
+    )
+
+
+def test_choices_count_whichever_set_was_named_first() -> None:
+    answers = votes_of(run="aab", jump="abb", walk="ab")
+    counted = count_answers([turned(one) if one.rater == "r1" else one for one in answers])
+    assert {(one.set_name, one.other_set_name) for one in counted.answers} == {("one.jsonl", "two.jsonl")}
+    chosen = {(one.rater, one.class_name): (one.value, one.left) for one in counted.answers}
+    assert chosen == {(one.rater, one.class_name): (one.value, one.left) for one in answers}
+    votes = take_votes(counted.answers)
+    assert {vote.about.class_name: (vote.num_a, vote.num_b) for vote in votes} == {
+        "run": (2, 1),
+        "jump": (1, 2),
+        "walk": (1, 1),
+    }
+    assert [one.num_raters for one in measure_agreement(counted.answers, num_resamples=5)] == [3]
+    first, second = (description_set(verb, ["run", "jump", "walk"]) for verb in ("moves", "shakes"))
+    texts = [row.text for row in select_preferred(second, first, counted.answers).rows.rows]
+    assert texts == ["run moves", "jump shakes", "walk shakes"]
 
 
 def description_set(verb: str, names: list[str], **fields: object) -> DescriptionSet:
@@ -346,9 +476,9 @@ def test_selected_set_takes_the_winners_with_how_they_were_made() -> None:
 def test_votes_on_other_texts_are_refused() -> None:
     first, second = description_set("moves", ["run"]), description_set("shakes", ["run"])
     answers = count_answers(votes_of(run="bbb")).answers
-    assert Item(first.rows[0], second.rows[0]).id == answers[0].item_id
-    with pytest.raises(ValueError, match="no vote is about the texts of these two sets; name them in the order"):
-        select_preferred(second, first, answers)
+    assert select_preferred(first, second, answers).num_second == 1
+    with pytest.raises(ValueError, match="no vote is about the texts of these two sets; rate texts that have changed"):
+        select_preferred(first, description_set("stirs", ["run"]), answers)
 
 
 # The verbs
@@ -371,14 +501,60 @@ def test_verb_prints_a_table_and_writes_every_figure(tmp_path: Path) -> None:
     result = kinetext("agreement", one, two, "--json", tmp_path / "figures.json")
     assert result.exit_code == 0, result.output
     assert "nan" not in result.output.lower()
-    relevance = next(line for line in result.output.splitlines() if "relevance" in line)
-    assert [cell.strip() for cell in relevance.split("│")[1:6]] == ["relevance", "2", "2 of 3", "2.80", "100.0"]
+    assert [line.split() for line in result.output.splitlines()[:6]] == [
+        ["one.jsonl", "(toy)"],
+        ["relevance"],
+        ["raters", "2"],
+        ["texts", "2", "of", "3"],
+        ["mean", "2.80"],
+        ["same", "%", "100.0"],
+    ]
     figures = json.loads((tmp_path / "figures.json").read_text())
     relevance, preference = figures["agreement"]
     assert relevance["alpha"]["value"] == pytest.approx(1) and relevance["mean"]["value"] == pytest.approx(2.8)
     assert (preference["question"], preference["num_raters"]) == ("preference", 3)
     assert [(vote["class_name"], vote["winner"]) for vote in figures["votes"]] == [("run", "b")]
     assert figures["intervals"]["confidence"] == 0.95
+
+
+def test_table_fits_into_eighty_columns_and_shows_names_as_they_are(tmp_path: Path) -> None:
+    questions = ["conciseness", "hallucinations", "relevance", "correctness", "harmfulness"]
+    ratings = write_answers(
+        tmp_path / "r.jsonl",
+        [
+            answer(rater, f"class {number}", 1 + (number + shift) % 5, question=question, set_name=":smile:/[b].jsonl")
+            for shift, question in enumerate(questions)
+            for number in range(120)
+            for rater in ("r1", "r2")
+        ]
+        + [replace(one, set_name=":dog:.jsonl") for one in votes_of(run="a")],
+    )
+    result = CliRunner().invoke(cli.app, ["describe", "agreement", str(ratings)], env={"COLUMNS": "80"})
+    assert ":smile:/[b].jsonl (toy)" in result.output and "│ :dog:.jsonl" in result.output
+    table = result.output.partition(":smile:")[2].partition("Fleiss")[0].splitlines()
+    assert max(map(len, table)) <= 80
+    assert table[1].split() == questions
+    assert ["mean", *["3.00"] * 5] in [line.split() for line in table]
+
+
+def test_files_that_are_read_are_not_replaced(tmp_path: Path) -> None:
+    write_jsonl(description_set("moves", ["run", "jump"]), tmp_path / "one.jsonl")
+    write_jsonl(description_set("shakes", ["run", "jump"]), tmp_path / "two.jsonl")
+    ratings = write_answers(tmp_path / "r.jsonl", votes_of(run="b", jump="ab"))
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(ratings)
+    select = ("select", tmp_path / "one.jsonl", "--against", tmp_path / "two.jsonl", "--ratings", ratings, "--out")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments in (
+        ("agreement", ratings, "--json", ratings),
+        ("agreement", link, "--json", ratings),
+        (*select, ratings),
+        (*select, link),
+        (*select, tmp_path / "two.jsonl"),
+    ):
+        refused = kinetext(*arguments)
+        assert refused.exit_code == 1 and "is read by this command, and would be replaced" in refused.output
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_select_verb_writes_a_set_that_loads(tmp_path: Path) -> None:

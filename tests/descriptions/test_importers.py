@@ -81,6 +81,35 @@ def test_one_column_of_name_and_text(tmp_path: Path) -> None:
     assert texts_of(result) == ["refers to: a leg.", "refers to a ball.", "falls."]
 
 
+@pytest.mark.parametrize("name", ["Action", "Label", "Class"])
+def test_first_class_that_is_called_like_a_column_is_no_header(tmp_path: Path, name: str) -> None:
+    result = imported(written(tmp_path, f"{name},the body moves.", "kick,a leg."), class_names=None)
+    assert texts_of(result) == ["the body moves.", "a leg."]
+
+
+@pytest.mark.parametrize("header", ["activity,description", "id,Class Name,motion_description", "verb,Caption"])
+def test_header_is_known_by_its_column_of_texts(tmp_path: Path, header: str) -> None:
+    rows = [f"{number},{row}" if header.count(",") == 2 else row for number, row in enumerate(ROWS)]
+    result = imported(written(tmp_path, header, *rows))
+    assert result.changes["header"] == 1 and len(result.alignment) == 3
+
+
+def test_one_column_may_hold_commas_that_nobody_quoted(tmp_path: Path) -> None:
+    result = imported(written(tmp_path, "kick: a leg, fast.", "kick ball: runs, then kicks.", "Sky Diving: falls."))
+    assert texts_of(result) == ["a leg, fast.", "runs, then kicks.", "falls."]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x1c", "\x85"])
+def test_only_line_ends_end_a_row(tmp_path: Path, separator: str) -> None:
+    result = imported(written(tmp_path, f"kick,a{separator}leg.", *ROWS[1:]))
+    assert texts_of(result)[0] == "a leg." and result.changes["line breaks inside a text"] == 1
+
+
+def test_texts_that_tell_classes_apart_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kind='discriminative': .* choose of conceptual, characteristic, action"):
+        imported(written(tmp_path, *ROWS), kind="discriminative")
+
+
 def test_masked_texts_join_by_name(tmp_path: Path) -> None:
     masked = ["Sky Diving,falling.", "kick,swinging the  object back.", "kick ball,running to the object."]
     result = imported(written(tmp_path, *ROWS), masked_path=written(tmp_path, *masked, name="masked.csv"))

@@ -70,6 +70,8 @@ def test_similarities_and_ranks_are_for_the_reader(tmp_path: Path) -> None:
         ("a,\n", "class,neighbour", "line 2: class 'a', neighbour ''"),
         ("a,b\na,B\n", "class,neighbour", "line 3: 'B' is 'a' itself or its neighbour twice"),
         ("Push up,push_up\n", "class,neighbour", "line 2: 'push_up' is 'Push up' itself"),
+        ('a,"b\n', "class,neighbour", "line 2: unexpected end of data"),
+        (f"a,{'b' * 200_000}\n", "class,neighbour", "line 2: field larger than field limit"),
     ],
 )
 def test_a_broken_table_is_refused_with_its_line(rows: str, header: str, message: str, tmp_path: Path) -> None:
@@ -95,6 +97,10 @@ def test_the_verb_writes_the_table(tmp_path: Path) -> None:
     assert {name: len(own) for name, own in read_neighbours(out).items()} == dict.fromkeys(
         ("bend", "jack", "jump", "pjump", "run", "side", "skip", "walk", "wave1", "wave2"), 3
     )
+    out.write_text("edited by hand")
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    assert result.exit_code == 1 and "is there already, perhaps edited; remove it or give another" in result.output
+    assert out.read_text() == "edited by hand"
 
 
 def saved_encoder(folder: Path, model_class: type) -> Path:

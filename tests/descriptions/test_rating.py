@@ -236,6 +236,22 @@ def test_skipped_items_are_asked_in_the_next_session_and_back_returns(tmp_path: 
         assert again.item is not None and skipped is not None and again.item.id == skipped.id
 
 
+def test_a_finished_item_is_not_skipped_and_time_runs_anew_after_going_back(tmp_path: Path) -> None:
+    path = written(tmp_path / "set.jsonl", description_set(names=CLASSES[:2]))
+    with AnswerFile(tmp_path / "r.jsonl") as file:
+        session = session_on(path, file)
+        rate_next(session)
+        assert session.item is not None  # shown, and left again
+        time.sleep(0.01)
+        session.back()
+        session.skip()
+        assert not session.skipped
+        left = file.answers[-1].answered_at
+        time.sleep(0.01)
+        rate_next(session)
+        assert left < file.answers[-1].started_at and session.item is None
+
+
 def test_wrong_values_are_not_stored(tmp_path: Path) -> None:
     path = written(tmp_path / "set.jsonl", description_set())
     with AnswerFile(tmp_path / "r.jsonl") as file:
@@ -266,7 +282,21 @@ def test_a_line_cut_short_is_mended_and_refused_by_readers(tmp_path: Path) -> No
     [
         ({"value": 7}, "line 1 is no answer: value=7 of relevance; it is one of 1, 2, 3, 4, 5"),
         ({"question": "beauty"}, "question='beauty' is unknown"),
-        ({"question": "preference", "value": "a"}, "question='preference' with other_text_sha256=None"),
+        ({"question": "preference", "value": "a"}, "question='preference' with other_set_name=None"),
+        ({"value": 3.0}, "value=3.0 of relevance"),
+        ({"value": [1]}, r"value=\[1\] of relevance"),
+        ({"question": ["relevance"]}, "is unknown"),
+        ({"class_name": None}, "class_name=None is no str"),
+        ({"rater": 5}, "rater=5 is no str"),
+        ({"rater": "<b>"}, "rater='<b>'.* is not what raters write"),
+        ({"rank": "z"}, "rank='z' is no int"),
+        ({"rank": -1}, "rank=-1"),
+        ({"text_sha256": None}, "text_sha256=None is no str"),
+        ({"is_training": "no"}, "is_training='no' is no bool"),
+        ({"answered_at": None}, "answered_at=None is no str"),
+        ({"answered_at": "later"}, "answered_at='later' is no time"),
+        ({"set_name": "a\x1b[2J"}, "set_name='a.x1b.2J' has a line break or another character"),
+        ({"left": "a"}, "question='relevance' with left='a'"),
         ({"mood": "good"}, "these columns are missing or unknown: mood"),
     ],
 )
@@ -283,6 +313,15 @@ def test_other_files_are_refused(tmp_path: Path, change: dict[str, object], mess
         pass
     with pytest.raises(FileNotFoundError, match="rate` writes one"):
         read_answers(tmp_path / "missing.jsonl")
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    path = written(tmp_path / "set.jsonl", description_set())
+    for content in (b"my notes", path.read_bytes(), path.read_bytes()[:-1], b'{"run": ["a leg moves"]}'):
+        out = tmp_path / "other.jsonl"
+        out.write_bytes(content)
+        assert kinetext("rate", path, "--rater", "r1", "--out", out, keys="1\n").exit_code == 1
+        assert out.read_bytes() == content
 
 
 def test_two_writers_are_refused(tmp_path: Path) -> None:
@@ -337,9 +376,29 @@ def test_terminal_stops_at_the_end_of_its_input_and_keeps_what_was_said(tmp_path
 
 
 def test_terminal_shows_texts_as_they_are(tmp_path: Path) -> None:
-    path = written(tmp_path / "set.jsonl", DescriptionSet((row(0, "a [red]b", "moves [bold]fast[/]"),)))
-    result = kinetext("rate", path, "--rater", "r1", "--out", tmp_path / "r.jsonl", keys="q\n")
-    assert "a [red]b" in result.output and "moves [bold]fast[/]" in result.output
+    path = written(tmp_path / "set.jsonl", DescriptionSet((row(0, "a [red]b :cat:", "moves [bold]fast[/] :smile:"),)))
+    result = kinetext("rate", path, "--rater", "r1", "--out", tmp_path / ":dog:.jsonl", keys="q\n")
+    assert "a [red]b :cat:" in result.output and "moves [bold]fast[/] :smile:" in result.output
+    assert ":dog:.jsonl" in result.output
+
+
+def test_masked_texts_are_asked_about(tmp_path: Path) -> None:
+    rows = [replace(one, masked_text=f"object {one.class_id} moves") for one in description_set().rows]
+    path = written(tmp_path / "set.jsonl", DescriptionSet((*rows, row(0, "bend", "bends", kind="action"))))
+    arguments = ("rate", path, "--rater", "r1", "--out", tmp_path / "r.jsonl", "--masked")
+    refused = kinetext(*arguments)
+    assert refused.exit_code == 1 and "bend, action of toy has not been masked; run" in refused.output
+    result = kinetext(*arguments, "--kind", "characteristic", keys="1\n" * 5)
+    assert "object" in result.output and "1 of 8 done" in result.output
+    answers = read_answers(tmp_path / "r.jsonl")
+    assert {one.set_name for one in answers} == {f"{name_set(path).name} (masked)"}
+    assert answers[0].text_sha256 == text_sha256(f"object {CLASSES.index(answers[0].class_name)} moves")
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_ports_that_are_none_are_refused(tmp_path: Path, port: str) -> None:
+    result = kinetext("rate", "weizmann", "--rater", "r1", "--out", tmp_path / "r.jsonl", "--web", "--port", port)
+    assert result.exit_code == 2 and not (tmp_path / "r.jsonl").exists()
 
 
 def test_terminal_choice_is_blind_and_stored_by_set(tmp_path: Path) -> None:
@@ -459,7 +518,7 @@ def test_page_is_complete_and_labelled(tmp_path: Path) -> None:
         ends[criterion.is_high_good] += " (good)"
         assert f"{criterion.name} {criterion.definition} 1 2 3 4 5 {' '.join(ends)}" in page.text
     assert "Training: this answer does not count." in page.text and "0 of 8 done" in page.text
-    assert all(link in ("data:,", "/answer", "/back", "/skip", "/stop") for link in page.links)
+    assert all(link in ("data:,", "answer", "back", "skip", "stop") for link in page.links)
     assert '<meta name="viewport" content="width=device-width' in rater.source
     assert "prefers-color-scheme: dark" in rater.source
 
@@ -502,7 +561,9 @@ def test_page_escapes_what_texts_hold(tmp_path: Path) -> None:
         assert name in rater.page.text and text in rater.page.text
         assert rater.page.tags["script"] == 1 and not rater.page.tags["b"] and not rater.page.tags["img"]
         assert rater.post("answer", **dict.fromkeys(NAMES, "<i>")) == 400
-        assert "value='<i>' of" in rater.page.text and not rater.page.tags["i"]
+        assert rater.post("answer", **{**dict.fromkeys(NAMES, 1), "relevance": "9" * 5000}) == 400
+        assert rater.post("answer", **dict.fromkeys(NAMES, "<i>")) == 400
+        assert "there is no value='<i>' of conciseness" in rater.page.text and not rater.page.tags["i"]
 
 
 def test_web_choice_is_blind(tmp_path: Path) -> None:
@@ -512,20 +573,21 @@ def test_web_choice_is_blind(tmp_path: Path) -> None:
     with AnswerFile(tmp_path / "r.jsonl") as file:
         with serving(RatingSession(items, file, rater="r1", first=first, second=second)) as rater:
             for item in items:
-                assert rater.page.choices == {"preference": list(item.sides)}
+                assert rater.page.choices == {"preference": ["1", "2"]}
                 assert f"{PREFERENCE_QUESTION} 1 {' 2 '.join(item.texts)}" in rater.page.text
                 assert "one.jsonl" not in rater.source and "two.jsonl" not in rater.source
-                rater.post("answer", preference="b")
+                assert rater.post("answer", preference="b") == 400
+                rater.post("answer", preference=1 + item.sides.index("b"))
         answers = read_answers(tmp_path / "r.jsonl")
     assert [(answer.value, answer.left) for answer in answers] == [("b", item.left) for item in items]
     assert {answer.other_set_name for answer in answers} == {second.name}
 
 
 @pytest.mark.parametrize(
-    ("token", "headers", "status"),
+    ("secret", "headers", "status"),
     [
         ("", {}, 403),
-        ("guessed", {}, 403),
+        ("guessed/", {}, 403),
         (None, {"Origin": "https://evil.example"}, 403),
         (None, {"Origin": "null"}, 403),
         (None, {"Host": "evil.example"}, 403),
@@ -533,13 +595,16 @@ def test_web_choice_is_blind(tmp_path: Path) -> None:
     ],
 )
 def test_answers_from_elsewhere_are_refused(
-    tmp_path: Path, token: str | None, headers: dict[str, str], status: int
+    tmp_path: Path, secret: str | None, headers: dict[str, str], status: int
 ) -> None:
     path, out = written(tmp_path / "set.jsonl", description_set()), tmp_path / "r.jsonl"
     with AnswerFile(out) as file, serving(session_on(path, file)) as rater:
         rater.headers = headers
-        values = dict.fromkeys(NAMES, 1) | ({} if token is None else {"token": token})
-        assert rater.post("answer", **values) == status
+        if secret is not None:
+            rater.url = urllib.parse.urljoin(rater.url, "/") + secret
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                rater.look()
+        assert rater.post("answer", **dict.fromkeys(NAMES, 1)) == status
     assert len(read_answers(out)) == (5 if status == 200 else 0)
 
 
@@ -553,9 +618,11 @@ def test_page_is_only_at_its_address(tmp_path: Path) -> None:
         rebound = urllib.request.Request(rater.url, headers={"Host": "evil.example"})
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(rebound, timeout=20)
-        connection = http.client.HTTPConnection(urllib.parse.urlsplit(rater.url).netloc, timeout=20)
-        connection.request("POST", "/answer", headers={"Content-Length": "999999999"})
-        assert connection.getresponse().status == 413
+        address = urllib.parse.urlsplit(rater.url)
+        for length in ("999999999", "9" * 5000, "-1"):
+            connection = http.client.HTTPConnection(address.netloc, timeout=20)
+            connection.request("POST", f"{address.path}answer", headers={"Content-Length": length})
+            assert connection.getresponse().status == 413
 
 
 def test_a_text_that_is_no_longer_asked_about_is_not_answered(tmp_path: Path) -> None:
@@ -569,6 +636,8 @@ def test_a_text_that_is_no_longer_asked_about_is_not_answered(tmp_path: Path) ->
         rater.page = old
         rater.post("skip")  # of a second window that still shows the first text
         assert rater.look().hidden["item"] == here
+        rater.page = old
+        rater.post("answer", **dict.fromkeys(NAMES, 1))  # sent twice
     assert len(read_answers(out)) == 5
 
 

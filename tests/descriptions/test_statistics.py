@@ -112,11 +112,13 @@ def test_verb_shows_several_sets_side_by_side(tmp_path: Path) -> None:
     arguments = ["describe", "statistics", "one.jsonl", "[two].jsonl", "--tokenizer", "tokenizer"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "120"})
+        result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
+    titles = [line.strip() for line in result.output.splitlines() if line.startswith("action")]
+    assert titles == ["action", "action (masked)"]
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.output.splitlines() if "jsonl" in line]
     assert rows == [
-        ["action", "one.jsonl", "3", "1.33", "6.0", "2-10", "1.7", "5", "13"],
-        ["action", "[two].jsonl", "3", "1.33", "6.0", "2-10", "1.7", "5", "13"],
-        ["action (masked)", "one.jsonl", "3", "1.33", "6.0", "2-10", "1.7", "5", "19"],
+        ["one.jsonl", "3", "1.33", "6.0", "2-10", "1.7", "5", "13"],
+        ["[two].jsonl", "3", "1.33", "6.0", "2-10", "1.7", "5", "13"],
+        ["one.jsonl", "3", "1.33", "6.0", "2-10", "1.7", "5", "19"],
     ]

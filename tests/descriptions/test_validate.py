@@ -58,8 +58,12 @@ def checked(*rows: DescriptionRow, **arguments: object) -> list[tuple[str, str, 
         ("I'm sorry, but I can't help with that.", "it refuses to answer"),
         ("I’m sorry", "it refuses to answer"),
         ("As an AI language model, I have no body.", "it refuses to answer"),
+        ("It is not appropriate for me to describe this.", "it refuses to answer"),
+        ("Unable to describe this action.", "it refuses to answer"),
         ("Unfortunately, I do not know.", "it refuses to answer"),
         ("Sure! The arm swings.", "it begins with 'Sure' instead of the description"),
+        ("Sure, here it is: arms swing.", "it begins with 'Sure' instead of the description"),
+        ("Here is how the arm swings.", "it begins with 'Here is' instead of the description"),
         ("A: the arm swings.", "it begins with 'A:' instead of the description"),
         ("the **arm** swings", "it contains the markup '**'"),
         ("- the arm swings", "it contains the markup '-'"),
@@ -98,6 +102,10 @@ def test_what_is_wrong_with_a_text_is_said(text: str, fault: str) -> None:
         "I-shaped: arms along the body",
         "an object is moved past other objects, or into another object",
         "the hand's edge – “flat”, naïve – moves to the café’s door…",  # beyond ASCII, but what it seems to be
+        "Sure-footed steps lead up the slope",
+        "absolutely still, the body waits for a sign",
+        "afraid, the body shrinks and the arms cover the head",
+        "unable to keep still, the feet tap the floor",
         "arms swing quickly",  # short texts may have no function word
     ],
 )
@@ -134,6 +142,10 @@ def test_lists_of_features_need_not_read_as_prose_if_they_tell_classes_apart() -
         ("hugs a friend", "hugging (not baby)", "hugs"),
         ("the wall", "walking", None),
         ("glasses on a table", "glass", "glasses"),
+        ("tied ties", "tying tie", "tied ties"),
+        ("skied downhill", "skiing", "skied"),
+        ("the flame dies", "dying", "dies"),
+        ("lay or lies down", "lying", "lies"),
     ],
 )
 def test_the_class_name_is_found_whole_and_inflected(text: str, class_name: str, found: str | None) -> None:
