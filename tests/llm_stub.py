@@ -6,7 +6,8 @@
 What is said follows from the prompt alone, so that two runs that ask the same get the same: a sentence about a motion,
 or for a share of first questions (`bad_answers`) one that cannot be used: malformed, refusal, refused, empty, long,
 duplicate, leak. Failures on the way (`faults`: 429, 500, 503, hang, broken) come by a counter and a seed: a call that
-is sent again may get through. A prompt that contains "stubborn" is refused whatever else is said.
+is sent again may get through, and one that hung does not hang again. A prompt that contains "stubborn" is refused
+whatever else is said.
 
 Every request is in the log, a JSON line each, before it is answered: path, hash of the body, hash of the messages,
 outcome; 200 means that the answer was begun, and would be paid for. Routes: /v1/chat/completions, /v1/files,
@@ -74,6 +75,8 @@ class LlmStub:
         self.faults, self.bad_answers, self.retry_after_s = faults or {}, bad_answers or {}, retry_after_s
         self.batch_end, self.batch_line_faults = batch_end, batch_line_faults
         self.has_batches = True
+        self.has_more = False  # what the list of batches says
+        self.trickle_s = 0.0  # between blanks before an answer
         self.last_headers: dict[str, str] = {}
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -278,7 +281,8 @@ class _Handler(BaseHTTPRequestHandler):
                 200, {"id": number, "object": "file", "bytes": len(content), "created_at": 1, "purpose": "batch"}
             )
         elif self.path == "/v1/batches":
-            self._reply(200, self.llm.new_batch(json.loads(content)))
+            made = self.llm.new_batch(json.loads(content))
+            self._fail(made, "no batch") if isinstance(made, int) else self._reply(200, made)
         else:
             self._fail(404, f"Invalid URL (POST {self.path})")
 
@@ -288,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/v1/batches":
             found = list(self.llm.batches.values())[::-1]
-            self._reply(200, {"object": "list", "data": found, "has_more": False})
+            self._reply(200, {"object": "list", "data": found, "has_more": self.llm.has_more})
         elif (number := path.removeprefix("/v1/batches/")) in self.llm.batches:
             self._reply(200, self.llm.moved_on(self.llm.batches[number]))
         elif (number := path.removeprefix("/v1/files/").removesuffix("/content")) in self.llm.files:
@@ -333,7 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(429, "You exceeded your current quota", body, code="insufficient_quota")
         elif fault == "500":
             self._fail(500, "The server had an error", body)
-        elif fault == "hang":
+        elif fault == "hang" and not any(entry["body"] == _sha256(body) for entry in self.llm.entries("hang")):
             self.llm.note(self.path, "hang", body)
             time.sleep(self.llm.hang_s)
             self.close_connection = True
@@ -367,6 +371,9 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in {"content-type": kind, "content-length": str(len(content)), **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()
+            for _ in range(20 if self.llm.trickle_s else 0):
+                self.wfile.write(b" ")
+                time.sleep(self.llm.trickle_s)
             self.wfile.write(content)
         except (BrokenPipeError, ConnectionResetError):  # the client has been killed
             self.close_connection = True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +58,7 @@ def generate(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Passed on, VALUE as JSON; may be repeated.")
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Calls in flight at most.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 120.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a whole answer.")] = 120.0,
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or Hub id of the CLIP whose 77 tokens count, or none. Default: OpenAI's.")
     ] = None,
@@ -75,6 +77,7 @@ def generate(
     from ..descriptions.neighbours import read_neighbours
     from .progress import show_tally
 
+    _check_paid_options(price, dry_run, retry_rejected)
     listed = load_label_list(labels)
     table = None if near is None else read_neighbours(near)
     kinds = [name.strip() for name in kind.split(",") if name.strip()]
@@ -112,6 +115,16 @@ def generate(
         raise typer.Exit(1)
 
 
+def _check_paid_options(price: tuple[float, float] | None, dry_run: bool, retry_rejected: bool) -> None:
+    if price is not None and not all(0 <= usd < float("inf") for usd in price):
+        raise ValueError(f"--price {price[0]} {price[1]}: a price is a number of USD, 0 or more.")
+    if dry_run and retry_rejected:
+        raise ValueError(
+            "--dry-run does not foresee --retry-rejected, which asks once or twice for each text that is rejected; "
+            "leave one of them out."
+        )
+
+
 def _show_forecast(rows: list[Any], price: tuple[float, float] | None) -> None:
     table = table_of("kind", "to ask#", "answered#", "tokens sent#", "received#", "USD#")
     for row in rows:
@@ -140,14 +153,21 @@ def _show_generated(made: Any, tally: Any, price: tuple[float, float] | None) ->
     if made.rejected:
         faults = table_of("rejected", "text", "why")
         for question, outcome in made.rejected:
-            faults.add_row(escape(question.name), escape(outcome.text), escape("; ".join(outcome.faults)))
+            faults.add_row(escape(question.name), _shortened(outcome.text), _shortened("; ".join(outcome.faults)))
         Console().print(faults)
         say(
             f"{len(made.rejected)} texts are missing: they are in rejected.jsonl, the others in "
-            f"{escape(str(made.path))}. --retry-rejected asks for them again, or choose another model."
+            f"{escape(str(made.path))}. The same command asks again for those without an answer, --retry-rejected for "
+            "the others; or choose another model."
         )
     else:
         say(f"{len(made.accepted)} texts saved in {escape(str(made.path))}")
+
+
+def _shortened(text: str) -> str:
+    """A text of a model for the terminal: at most 300 characters, none of which moves the cursor."""
+    shown = "".join(character if character.isprintable() else " " for character in text[:300])
+    return escape(shown + "…" * (len(text) > 300))
 
 
 @describe.command(epilog="Example:  kinetext describe neighbours ucf101 --out neighbours.csv")
@@ -165,6 +185,8 @@ def neighbours(
     from ..descriptions.neighbours import nearest_neighbours, write_neighbours
     from ..evaluation.name_embeddings import embed_names
 
+    if out.exists():
+        raise ValueError(f"--out {out} is there already, perhaps edited; remove it or give another name.")
     listed = load_label_list(labels)
     pairs = nearest_neighbours(listed.class_names, embed_names(listed.spoken_names, encoder), k)
     write_neighbours(pairs, out)
@@ -227,18 +249,16 @@ def statistics(
         for kind in kind_statistics(load_description_set(source), count_tokens=count_tokens)
     ]
     measured.sort(key=lambda pair: (KINDS.index(pair[1].kind.split()[0]), pair[1].kind))
-    table = table_of("kind", "set", "texts#", "sentences#", "words#", "min-max#", "verbs#", "in all#", "most tokens#")
-    previous = ""
-    for source, kind in measured:
-        if previous and kind.kind != previous:
-            table.add_section()
-        previous = kind.kind
-        averages = (f"{kind.sentences:.2f}", f"{kind.words:.1f}", f"{kind.fewest_words}-{kind.most_words}")
-        longest = "–" if kind.longest is None else str(kind.longest)
-        verbs = (f"{kind.verbs:.1f}", str(kind.num_verbs))
-        table.add_row(kind.kind, escape(source), str(kind.num_texts), *averages, *verbs, longest)
-    Console().print(table)
-    say("Sentences, words and verbs are per text, on average.")
+    for name, group in groupby(measured, key=lambda pair: pair[1].kind):
+        table = table_of("set", "texts#", "sent.#", "words#", "range#", "verbs#", "in all#", "tokens#")
+        table.title, table.title_justify = name, "left"
+        for source, kind in group:
+            averages = (f"{kind.sentences:.2f}", f"{kind.words:.1f}", f"{kind.fewest_words}-{kind.most_words}")
+            longest = "–" if kind.longest is None else str(kind.longest)
+            verbs = (f"{kind.verbs:.1f}", str(kind.num_verbs))
+            table.add_row(escape(source), str(kind.num_texts), *averages, *verbs, longest)
+        Console().print(table)
+    say("Sentences, words (with their range) and verbs are per text, on average; tokens are those of the longest text.")
 
 
 @describe.command(
@@ -314,7 +334,7 @@ def mask(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Passed on, VALUE as JSON; may be repeated.")
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Calls in flight at most.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 120.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a whole answer.")] = 120.0,
     price: Annotated[
         tuple[float, float] | None, typer.Option(metavar="IN OUT", help="USD per million tokens sent and received.")
     ] = None,
@@ -327,8 +347,15 @@ def mask(
     from ..descriptions.masking import MaskedSet, forecast_masking, mask_set, mask_set_by_model
     from .progress import show_tally
 
+    _check_paid_options(price, dry_run, retry_rejected)
     loaded = load_description_set(descriptions)
     kinds = loaded.kinds if kind is None else tuple(name.strip() for name in kind.split(",") if name.strip())
+    if not kinds:
+        raise ValueError(f"--kind {kind!r} names no kind; the set has {', '.join(loaded.kinds)}.")
+    if model is None and (dry_run or retry_rejected or param or base_url or price):
+        raise ValueError(
+            "--dry-run, --retry-rejected, --param, --base-url and --price are for a model; give --model too."
+        )
     if out is None and (model is not None or not diff):
         raise ValueError("there is no file for the result; give --out FILE.jsonl, or --diff alone to look at it.")
     if out is not None and out.suffix != ".jsonl":
@@ -416,11 +443,12 @@ def _report_masks(loaded: Any, masked: Any, kinds: tuple[str, ...], out: Path | 
 def _show_rejected_masks(rejected: Any) -> None:
     table = table_of("rejected", "answer", "why")
     for outcome in rejected:
-        table.add_row(escape(outcome.request.name), escape(outcome.text), escape("; ".join(outcome.faults)))
+        table.add_row(escape(outcome.request.name), _shortened(outcome.text), _shortened("; ".join(outcome.faults)))
     Console().print(table)
     say(
-        f"{len(rejected)} answers were rejected: --retry-rejected asks for them again; the same verb on the file "
-        "written, without --model, masks the rest by rules."
+        f"{len(rejected)} answers were rejected or did not come: the same command asks again for those that did not "
+        "come, --retry-rejected for the others; the same verb on the file written, without --model, masks the rest by "
+        "rules."
     )
 
 
@@ -434,6 +462,7 @@ def rate(
         str | None, typer.Option(help="Choose the better of each text and this set's, blind, instead of rating.")
     ] = None,
     kind: Annotated[str, typer.Option(help="Kinds to ask about, separated by commas. Default: all.")] = "",
+    masked: Annotated[bool, typer.Option("--masked", help="Ask about the texts that `describe mask` made.")] = False,
     training: Annotated[
         int,
         typer.Option(help="So many texts first, the same for every rater, do not count. Give all raters one number."),
@@ -441,7 +470,7 @@ def rate(
     web: Annotated[
         bool, typer.Option("--web", help="On a web page of this machine instead of in the terminal.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Of the web page; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="Of the web page; 0 takes a free one.", min=0, max=65535)] = 0,
 ) -> None:
     """Rate texts on five criteria, or choose between two sets, one text at a time."""
     from ..descriptions.rating import (
@@ -451,10 +480,13 @@ def rate(
         items_to_rate,
         name_set,
         pair_rows,
+        with_masked_texts,
     )
 
-    first, second = name_set(source), None if against is None else name_set(against)
     kinds = [name.strip() for name in kind.split(",") if name.strip()]
+    first, second = name_set(source), None if against is None else name_set(against)
+    if masked:
+        first, second = with_masked_texts(first, kinds), second and with_masked_texts(second, kinds)
     if second is None:
         items = items_to_rate(first.rows.rows, rater=rater, kinds=kinds, training=training)
     else:
@@ -499,51 +531,78 @@ def agreement(
     from ..descriptions.agreement import count_answers, measure_agreement, take_votes, write_json
     from ..descriptions.rating import read_answers
 
-    counted = count_answers([answer for path in ratings for answer in read_answers(path)])
+    if json_file is not None:
+        _refuse_to_replace(json_file, ratings)
+    counted = count_answers(*map(read_answers, ratings))
     with Console(stderr=True).status("Resampling texts for the intervals"):
         measured = measure_agreement(counted.answers, seed=seed)
     votes = take_votes(counted.answers)
-    for names in dict.fromkeys((one.set_name, one.other_set_name) for one in measured):
-        _show_agreement([one for one in measured if (one.set_name, one.other_set_name) == names])
-        _show_votes([vote for vote in votes if (vote.about.set_name, vote.about.other_set_name) == names])
+    for names in dict.fromkeys(map(_set_names, measured)):
+        _show_agreement([one for one in measured if _set_names(one) == names])
+        _show_votes([vote for vote in votes if _set_names(vote.about) == names])
+    _show_notes(counted)
     say(
-        f"Not counted: {counted.num_training} training answers, {counted.num_replaced} about texts replaced since, "
-        f"{counted.num_repeated} given anew."
+        f"Not counted: {counted.num_training} training answers, {counted.num_replaced} about texts in whose place "
+        f"another counts, {counted.num_repeated} given anew."
     )
     if json_file is not None:
         write_json(json_file, counted, measured, votes, seed=seed)
         say(f"saved in {escape(str(json_file))}")
 
 
+def _refuse_to_replace(out: Path, sources: Iterable[str | Path]) -> None:
+    for source in sources:
+        if out.exists() and Path(source).exists() and out.samefile(source):
+            raise ValueError(f"{out} is read by this command, and would be replaced; write to another file.")
+
+
+_MEASURES = (  # row, field of `Agreement`, format of the figure and of its interval
+    ("mean", "mean", ".2f", ".2f"),
+    ("same %", "percentage", ".1f", ".0f"),
+    ("Cohen", "cohen", "z.2f", "z.2f"),
+    ("quadratic", "cohen_quadratic", "z.2f", "z.2f"),
+    ("Fleiss", "fleiss", "z.2f", "z.2f"),
+    ("alpha", "alpha", "z.2f", "z.2f"),
+)
+
+
+def _set_names(about: Any) -> tuple[str, str, str | None]:
+    return (about.dataset, about.set_name, about.other_set_name)
+
+
+def _show_notes(counted: Any) -> None:
+    for note in counted.notes:
+        say(f"[yellow]Note:[/] {escape(note)}")
+
+
 def _show_agreement(measured: list[Any]) -> None:
     first = measured[0]
     against = f" against {first.other_set_name}" if first.other_set_name else ""
-    say(f"[bold]{escape(first.set_name + against)}[/]")
-    table = table_of("", "raters#", "texts#", "mean#", "% identical#", "Cohen#", "quadratic#", "Fleiss#", "alpha#")
-    table.columns[0].no_wrap = True
+    say(f"[bold]{escape(first.set_name + against)}[/] ({escape(first.dataset)})")
+    table = table_of("", *(f"{one.question}#" for one in measured))  # so it fits into 80 columns
+    table.box, table.pad_edge, table.padding = None, False, (0, 1, 0, 0)
+    table.add_row("raters", *(str(one.num_raters) for one in measured))
+    table.add_row("texts", *(f"{one.num_shared} of {one.num_texts}" for one in measured))
     notes: dict[str, dict[str, list[str]]] = {}
-    for one in measured:
-        measures = (one.mean, one.percentage, one.cohen, one.cohen_quadratic, one.fleiss, one.alpha)
-        headers = (column.header for column in table.columns[3:])
-        for column, measure in zip(headers, measures, strict=True):
+    for name, field, figure, ends in _MEASURES:
+        measures = [getattr(one, field) for one in measured]
+        table.add_row(name, *(_figure(measure, figure, ends) for measure in measures))
+        for one, measure in zip(measured, measures, strict=True):
             if measure.note:
-                notes.setdefault(measure.note, {}).setdefault(str(column), []).append(one.question)
-        digits = (2, 1, 3, 3, 3, 3)
-        cells = [_figure(measure, places) for measure, places in zip(measures, digits, strict=True)]
-        table.add_row(one.question, str(one.num_raters), f"{one.num_shared} of {one.num_texts}", *cells)
+                notes.setdefault(measure.note, {}).setdefault(name, []).append(one.question)
     Console().print(table)
-    for note, places in notes.items():
-        for questions in dict.fromkeys(map(tuple, places.values())):
-            columns = ", ".join(column for column, own in places.items() if tuple(own) == questions)
-            rows = "" if len(questions) == len(measured) else f" of {', '.join(questions)}"
-            say(f"[dim]{escape(f'{note}: {columns}{rows}')}[/]")
+    for note, found in notes.items():
+        for questions in dict.fromkeys(map(tuple, found.values())):
+            rows = ", ".join(name for name, own in found.items() if tuple(own) == questions)
+            columns = "" if len(questions) == len(measured) else f" of {', '.join(questions)}"
+            say(f"[dim]{escape(f'{note}: {rows}{columns}')}[/]")
 
 
-def _figure(measure: Any, places: int) -> str:
+def _figure(measure: Any, figure: str, ends: str) -> str:
     if measure.value is None:
         return "undefined" if measure.note.startswith("undefined") else "–"
-    interval = "" if measure.low is None else f"\n{measure.low:.{min(places, 2)}f} to {measure.high:.{min(places, 2)}f}"
-    return f"{measure.value:.{places}f}{interval}"
+    interval = "" if measure.low is None else f"\n{measure.low:{ends}} to {measure.high:{ends}}"
+    return f"{measure.value:{figure}}{interval}"
 
 
 def _show_votes(votes: list[Any]) -> None:
@@ -563,7 +622,7 @@ def _show_votes(votes: list[Any]) -> None:
 )
 @report_errors
 def select(
-    source: Annotated[str, typer.Argument(metavar="SET", help="The set that was named first when raters chose.")],
+    source: Annotated[str, typer.Argument(metavar="SET", help="The set whose texts stay where there is no majority.")],
     against: Annotated[str, typer.Option(help="The set it was compared with.")],
     ratings: Annotated[list[Path], typer.Option(help="File of `rate --against`; give the option once for each.")],
     out: Annotated[Path, typer.Option(help="Set to write, .jsonl or .parquet.")],
@@ -577,7 +636,8 @@ def select(
     writers = {".jsonl": write_jsonl, ".parquet": write_parquet}
     if out.suffix not in writers:
         raise ValueError(f"out={str(out)!r}: sets are written as {' or '.join(writers)}.")
-    counted = count_answers([answer for path in ratings for answer in read_answers(path)])
+    _refuse_to_replace(out, [*ratings, source, against])
+    counted = count_answers(*map(read_answers, ratings))
     chosen = select_preferred(load_description_set(source), load_description_set(against), counted.answers)
     table = table_of("texts", "rows#", "taken from")
     table.add_row("preferred", str(chosen.num_first), escape(source))
@@ -590,6 +650,7 @@ def select(
     ):
         table.add_row(what, str(number), escape(source))
     Console().print(table)
+    _show_notes(counted)
     for vote in chosen.ties:
         say(f"even votes, {vote.num_a} to {vote.num_b}: {escape(vote.about.class_name)}, {vote.about.kind}")
     for row in chosen.unvoted:

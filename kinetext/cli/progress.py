@@ -43,5 +43,9 @@ def show_tally(prices: tuple[float, float] | None) -> Iterator[Callable[[Tally],
 
 def spent(tally: Tally, prices: tuple[float, float] | None) -> str:
     """Tokens and, for known prices, cost of a run and of those that it went on from."""
+    from ..descriptions.engine import cost
+
     tokens = f"{tally.prompt_tokens:,} + {tally.completion_tokens:,} tokens"
-    return tokens if prices is None else f"{tokens}, {tally.cost(prices):.4f} USD"
+    if prices is None:
+        return tokens
+    return f"{tokens}, {cost((tally.prompt_tokens, tally.completion_tokens), prices):.4f} USD"

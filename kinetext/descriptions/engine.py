@@ -6,7 +6,8 @@
 
 What becomes of each request follows from the journal alone, in the order of the requests and never in that in which
 answers arrive. So a run that was killed and one that was not end with the same outcomes. A call's key is the hash of
-messages, model, parameters and attempt; a key that has an answer is never sent again.
+messages, model, parameters and attempt; a key that has an answer is never sent again. What can be paid for without an
+answer in the journal: calls in flight when the process is killed, and calls that time out.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from .batch import begin_batch, is_waiting_for_batch, run_batch
+from .batch import begin_batch, open_batch, run_batch
 from .endpoint import Caller, Endpoint, EndpointError, RequestFailedError
 from .journal import Journal, read_journal
 from .prompts import Messages, asked_again, messages_sha256
@@ -36,6 +39,7 @@ __all__ = [
     "Outcome",
     "Request",
     "Tally",
+    "cost",
     "forecast_requests",
     "run_requests",
 ]
@@ -54,8 +58,31 @@ _RESPONSE_FORMAT = {
         },
     },
 }
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)  # local servers leave it in front of the answer
 _CHARACTERS_PER_TOKEN = 4  # of English, the usual rule of thumb
+_MOST_FIRST_QUESTIONS = 3  # refused before the endpoint has answered any, until the run gives up
+_PROBE_BYTES = 100_000  # some answers
+_LATEST_S = 253_402_300_799  # the end of the year 9999; what is later is no time in seconds
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_FIELDS: dict[str, dict[str, Any]] = {  # of the records of a journal, with their types
+    "answer": {
+        "key": str,
+        "provider": str,
+        "requested": str,
+        "params": dict,
+        "structured": bool,
+        "content": str | None,
+        "refusal": str | None,
+        "finish_reason": str | None,
+        "model": str,
+        "created": int,
+        "prompt_tokens": int,
+        "completion_tokens": int,
+    },
+    "retry": {"key": str},
+    "batch_begun": {"token": str, "settings": dict, "keys": list},
+    "batch": {"token": str, "id": str},
+    "batch_ended": {"token": str},
+}
 
 
 @dataclass(frozen=True)
@@ -135,9 +162,10 @@ class Tally:
         self.prompt_tokens += record["prompt_tokens"]
         self.completion_tokens += record["completion_tokens"]
 
-    def cost(self, prices: tuple[float, float]) -> float:
-        """Of all that are done, for prices of a million tokens sent and received."""
-        return (self.prompt_tokens * prices[0] + self.completion_tokens * prices[1]) / 1e6
+
+def cost(tokens: tuple[int, int], prices: tuple[float, float]) -> float:
+    """Of tokens sent and received, for the prices of a million each."""
+    return (tokens[0] * prices[0] + tokens[1] * prices[1]) / 1e6
 
 
 @dataclass(frozen=True)
@@ -146,7 +174,8 @@ class Forecast:
 
     Args:
         answered: the request of each answer in the journal that the run would use.
-        calls: request and messages of each call that it would begin with; answers with faults add to these.
+        calls: request and messages of each call that it would begin with, without those that a batch has been paid
+            for already; answers with faults add to these.
     """
 
     answered: tuple[Request, ...]
@@ -173,8 +202,8 @@ def run_requests(
     """An outcome for each request, in their order. What the journal answers is not asked again.
 
     An answer with faults is asked for once more, with the reasons as a further turn; if that has faults too, the
-    outcome is not accepted. Structured output is used where the endpoint offers it: the first call finds out, and all
-    others follow, in later runs too.
+    outcome is not accepted. Structured output is asked for where the endpoint takes that: the first call finds out, and
+    all others follow, in later runs too.
 
     Args:
         requests: with different names.
@@ -187,20 +216,31 @@ def run_requests(
         on_change: told where the run stands, after every answer and wait.
 
     Raises:
-        EndpointError: the endpoint refuses the key or the model, or does not answer.
-        ValueError: two requests have one name, there is no key, or the journal is damaged or in use.
+        EndpointError: the endpoint refuses the key or the model, or does not answer; the calls in flight are waited
+            for.
+        ValueError: two requests have one name, there is no key, or the journal is damaged, in use, of another provider
+            or waiting for a batch.
+        OSError: the folder of the journal cannot be written, found out before the first call, or its disk is full.
         KeyboardInterrupt: on Ctrl-C and SIGTERM; the calls in flight are lost, no others.
     """
     _check_names(requests)
     if concurrency < 1:
         raise ValueError(f"concurrency={concurrency}; at least one call has to be in flight.")
     endpoint.key()  # complains before anything is opened
-    with Journal(journal_path) as journal:
-        if not is_batch and is_waiting_for_batch(journal):
+    with _named_in_errors(journal_path), Journal(journal_path) as journal:
+        _check_records(journal.records, journal.path, endpoint)
+        job = open_batch(journal.records)
+        if job is not None and not is_batch:
             raise ValueError(
                 f"{journal_path} waits for a batch; run with --batch to collect it, after cancelling it there "
                 "if you do not want the rest of it."
             )
+        if job is not None and job["settings"].get("host") != endpoint.host:
+            raise ValueError(
+                f"{journal_path} waits for a batch of {job['settings'].get('host')}, not {endpoint.host}; give its "
+                "base URL to collect it."
+            )
+        _check_disk(journal.path.parent)
         run = _Run(
             requests,
             endpoint,
@@ -219,14 +259,15 @@ def forecast_requests(
     """What `run_requests` would find in the journal and ask for; nothing is sent or written.
 
     Raises:
-        ValueError: two requests have one name, or the journal is damaged.
+        ValueError: two requests have one name, or the journal is damaged or of another provider.
     """
     _check_names(requests)
     records = read_journal(journal_path)
-    verdict = _Judge(requests, endpoint, distinct).verdict(
-        records, structured_output_of(records, endpoint) is not False
-    )
-    calls = tuple((requests[ask.place], ask.messages) for ask in verdict.pending)
+    _check_records(records, journal_path, endpoint)
+    verdict = _Judge(requests, endpoint, distinct).verdict(records)
+    job = open_batch(records)
+    paid = set() if job is None else set(job["keys"])
+    calls = tuple((requests[ask.place], ask.messages) for ask in verdict.pending if ask.key not in paid)
     return Forecast(tuple(requests[place] for place in verdict.places_of_answers), calls)
 
 
@@ -235,6 +276,49 @@ def _check_names(requests: Sequence[Request]) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two requests are called {twice!r}; names tell them apart in reports.")
+
+
+def _check_records(records: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], endpoint: Endpoint) -> None:
+    """Whether each record has what its kind has, and answers of this model come from this provider."""
+    for number, record in enumerate(records, start=1):
+        fields = _FIELDS.get(str(record.get("record")), {"record": ()})
+        wrong = [name for name, kind in fields.items() if name not in record or not isinstance(record[name], kind)]
+        if wrong:
+            raise ValueError(
+                f"{path}, line {number} is damaged: {', '.join(wrong)} is missing or wrong; bring the file back from a "
+                "copy, or remove that line: if it is an answer, it is then asked for again."
+            )
+        if _is_of(record, endpoint) and record["provider"] != endpoint.provider:
+            raise ValueError(
+                f"{path}, line {number} is an answer of {endpoint.model!r} at {record['provider']}, not "
+                f"{endpoint.provider}; texts of two endpoints do not go into one set: name that provider "
+                "(--provider), or choose another place (--out)."
+            )
+
+
+@contextlib.contextmanager
+def _named_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Puts the path into what the system says of a file without naming it, such as that its disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _check_disk(folder: Path) -> None:
+    """Whether what is paid for can be written; found out before anything is."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, so nothing was asked", str(folder)) from error
+
+
+def _is_of(record: Mapping[str, Any], endpoint: Endpoint) -> bool:
+    """Whether the model was asked for this answer."""
+    return bool(record["record"] == "answer" and record["requested"] == endpoint.model)
 
 
 def _finished(outcomes: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
@@ -279,8 +363,8 @@ class _Answered:
 
     @property
     def said(self) -> str:
-        """What the model said, word for word."""
-        return "" if self.record is None else self.record["content"] or self.record["refusal"] or ""
+        """What the model said, word for word, without its thoughts."""
+        return "" if self.record is None else _without_thoughts(self.record["content"] or self.record["refusal"] or "")
 
 
 @dataclass
@@ -293,15 +377,9 @@ class _Verdict:
     records: dict[str, dict[str, Any]]  # of the answers used, by key
 
 
-def structured_output_of(records: Iterable[dict[str, Any]], endpoint: Endpoint) -> bool | None:
-    """Whether structured output is to be asked for, by the answers so far; None if there are none of this model.
-
-    An endpoint that takes the request for it and then answers the first question in plain words does not offer it.
-    """
-    own = [record for record in records if record["record"] == "answer" and record["requested"] == endpoint.model]
-    if not own:
-        return None
-    return own[-1]["structured"] and (own[0]["content"] or "{").lstrip().startswith("{")
+def _structured_output_of(records: Iterable[Mapping[str, Any]], endpoint: Endpoint) -> bool | None:
+    """Whether structured output is asked for, as of the first answer of this model; None if there is none yet."""
+    return next((record["structured"] for record in records if _is_of(record, endpoint)), None)
 
 
 class _Judge:
@@ -314,15 +392,15 @@ class _Judge:
         self.failed: dict[str, str] = {}  # why calls of this run got no answer, by key
         self._read: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {}
 
-    def verdict(self, records: Iterable[dict[str, Any]], is_structured: bool) -> _Verdict:
-        """Where all requests stand.
-
-        Args:
-            records: of the journal.
-            is_structured: whether calls ask for structured output.
-        """
-        self._is_structured = is_structured
+    def verdict(self, records: Sequence[dict[str, Any]]) -> _Verdict:
+        """Where all requests stand by the records of a journal."""
+        self._is_structured = _structured_output_of(records, self._endpoint) is not False
         self._answers = {record["key"]: record for record in records if record["record"] == "answer"}
+        self._second_answers: dict[str, dict[str, Any]] = {}
+        for record in self._answers.values():
+            if len(record.get("messages", ())) > 1 and _is_of(record, self._endpoint):
+                said = _hash((record["messages"][:-1], record["params"], record["structured"], record["attempt"]))
+                self._second_answers.setdefault(said, record)
         opened = {record["key"] for record in records if record["record"] == "retry"}
         self._result = _Verdict({}, [], [], {})
         self._owners: dict[str, int] = {}  # whose text it is, by the text without case and punctuation
@@ -368,24 +446,31 @@ class _Judge:
         owner = self._owners.setdefault(normalised_name(answer.text) or answer.text, place)
         return None if owner == place else f"it repeats the text already given for {self._requests[owner].name}"
 
-    def first_ask(self, place: int, attempt: int) -> _Ask:
-        """The call that an attempt at a request begins with."""
-        return self._ask(place, attempt, False, self._requests[place].messages)
+    def first_ask(self, place: int, attempt: int, *, is_plain: bool = False) -> _Ask:
+        """The call that an attempt at a request begins with; `is_plain` if it must not ask for structured output."""
+        is_structured = self._is_structured and not is_plain
+        return self._ask(place, attempt, False, self._requests[place].messages, is_structured)
 
     def _second_ask(self, answer: _Answered, reasons: Sequence[str]) -> _Ask:
-        messages = asked_again(answer.ask.messages, answer.said, reasons)
-        return self._ask(answer.ask.place, answer.ask.attempt, True, messages)
+        """The call for another answer; the one made earlier, if there was one, in whatever words the reasons were."""
+        ask = answer.ask
+        messages = asked_again(ask.messages, answer.said, reasons)
+        made = self._ask(ask.place, ask.attempt, True, messages, ask.is_structured)
+        said = _hash((messages[:-1], self._endpoint.params, ask.is_structured, ask.attempt))
+        earlier = self._second_answers.get(said)
+        if earlier is None or made.key in self._answers:
+            return made
+        return _Ask(ask.place, ask.attempt, True, tuple(earlier["messages"]), ask.is_structured, earlier["key"])
 
-    def _ask(self, place: int, attempt: int, is_second: bool, messages: Messages) -> _Ask:
+    def _ask(self, place: int, attempt: int, is_second: bool, messages: Messages, is_structured: bool) -> _Ask:
         content = {
             "messages": messages,
             "model": self._endpoint.model,
             "params": self._endpoint.params,
-            "structured": self._is_structured,
+            "structured": is_structured,
             "attempt": attempt,
         }
-        key = hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
-        return _Ask(place, attempt, is_second, messages, self._is_structured, key)
+        return _Ask(place, attempt, is_second, messages, is_structured, _hash(content))
 
     def _answer(self, ask: _Ask) -> _Answered | None:
         """The answer that the journal has; None, and a call to make, if it has none."""
@@ -411,24 +496,37 @@ def _with_fault(answer: _Answered, fault: str | None) -> _Answered:
     return answer if fault is None else _Answered(answer.ask, answer.text, (fault,), answer.record)
 
 
-def _text_and_faults(record: dict[str, Any], request: Request) -> tuple[str, tuple[str, ...]]:
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+
+
+def _text_and_faults(record: Mapping[str, Any], request: Request) -> tuple[str, tuple[str, ...]]:
     if record["refusal"]:
         return request.cleaned(record["refusal"]), ("it refuses to answer",)
-    content = _THOUGHT.sub("", record["content"] or "", count=1)
+    content = _without_thoughts(record["content"] or "").strip()
     if record["finish_reason"] == "length":
         return request.cleaned(content), ("it was cut off at the limit of tokens",)
     if record["finish_reason"] == "content_filter":
         return request.cleaned(content), ("it was stopped by the endpoint's content filter",)
-    if record["structured"]:
+    if content.startswith("```") and content.endswith("```"):
+        content = content.strip("`").removeprefix("json").strip()
+    if record["structured"] and content.startswith("{"):  # some endpoints take the request and answer in plain words
         try:
             content = json.loads(content)["text"]
             is_asked = isinstance(content, str)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, RecursionError):
             is_asked = False
         if not is_asked:
-            return request.cleaned(record["content"] or ""), ('it is not the JSON object {"text": "..."} asked for',)
-    text = request.cleaned(content)
-    return text, tuple(request.faults_of(text))
+            return request.cleaned(record["content"]), ('it is not the JSON object {"text": "..."} asked for',)
+    text = request.cleaned(_HALF_CHARACTER.sub("\ufffd", content))
+    if "\ufffd" in text:
+        return text, ("it contains broken characters",)
+    return text, tuple(request.faults_of(text) if text else ("it is empty",))
+
+
+def _without_thoughts(answer: str) -> str:
+    """An answer without what local servers leave in front of it."""
+    return answer.rpartition("</think>")[2]
 
 
 # The run
@@ -458,7 +556,11 @@ class _Run:
         self._judge = _Judge(requests, endpoint, distinct)
 
     async def outcomes(self, *, retry_rejected: bool) -> list[Outcome]:
-        self._caller = Caller(self._endpoint, self._on_retry)
+        has_answered = any(
+            _is_of(record, self._endpoint) and record["params"] == self._endpoint.params
+            for record in self._journal.records
+        )
+        self._caller = Caller(self._endpoint, self._on_retry, has_answered=has_answered)
         try:
             verdict = await self._settled()
             rejected = [answer for answer in verdict.answers.values() if answer.faults and answer.record]
@@ -474,67 +576,90 @@ class _Run:
     async def _settled(self) -> _Verdict:
         """Where all requests stand once no call is left to make."""
         while True:
-            is_structured = structured_output_of(self._journal.records, self._endpoint)
-            verdict = self._judge.verdict(self._journal.records, is_structured is not False)
+            verdict = self._judge.verdict(self._journal.records)
             pending = list({ask.key: ask for ask in verdict.pending}.values())
             self._recount(verdict, len(pending))
-            if self._is_batch and is_waiting_for_batch(self._journal):
-                await self._ask_batch(pending)
+            if self._is_batch and (job := open_batch(self._journal.records)) is not None:
+                await self._collect(job, pending, None)
             elif not pending:
                 return verdict
-            elif is_structured is None:
-                await self._find_out(pending[0])
+            elif _structured_output_of(self._journal.records, self._endpoint) is None:
+                await self._find_out(pending)
             elif self._is_batch:
                 await self._ask_batch(pending)
             else:
                 await self._ask_all(pending)
 
-    async def _find_out(self, ask: _Ask) -> None:
-        """Makes the first call, with structured output, and without if the endpoint does not know what that is."""
+    async def _find_out(self, pending: Sequence[_Ask]) -> None:
+        """Makes the first call, with structured output, and without if that fails; of another request if it is refused.
+
+        Raises:
+            EndpointError: several requests are refused, or one for a reason that is not its own.
+        """
+        for number, ask in enumerate(pending[:_MOST_FIRST_QUESTIONS], start=1):
+            try:
+                return await self._ask_first(ask)
+            except EndpointError as error:
+                if error.status not in (400, 422) or number == min(len(pending), _MOST_FIRST_QUESTIONS):
+                    raise
+
+    async def _ask_first(self, ask: _Ask) -> None:
         try:
             await self._ask(ask)
         except EndpointError as error:
-            if error.status not in (400, 422):
+            if error.status in (0, 401, 402, 403, 429, 503):
                 raise
-            self._judge.verdict((), is_structured=False)
-            await self._ask(self._judge.first_ask(ask.place, ask.attempt))
+            await self._ask(self._judge.first_ask(ask.place, ask.attempt, is_plain=True))
 
     async def _ask_all(self, pending: Sequence[_Ask]) -> None:
+        """Makes the calls; if the endpoint refuses for good, no more, but those in flight are waited for."""
         left = iter(pending)
+        ends: list[EndpointError] = []
 
         async def work() -> None:
             for ask in left:
+                if ends:
+                    return
                 try:
                     await self._ask(ask)
                 except RequestFailedError as error:
                     self._judge.failed[ask.key] = str(error)
+                except EndpointError as error:
+                    ends.append(error)
+                    self._caller.stop()
 
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(self._concurrency, len(pending))):
                 workers.create_task(work())
+        if ends:
+            raise ends[0]
 
     async def _ask(self, ask: _Ask) -> None:
         completion = await self._caller.complete(self._body(ask), self._name(ask))
         self._keep(ask.key, completion, self._settings(ask), ask)
 
     async def _ask_batch(self, pending: Sequence[_Ask]) -> None:
-        """Makes the calls as one job, or collects the one begun before; what got no answer is pending still.
-
-        A call fails for good when a whole job, made of the calls pending, answers nothing.
-        """
+        """Makes the calls as one job; what gets no answer is pending still, or failed if the job answers nothing."""
         asks = {ask.key: ask for ask in pending}
-        is_new = not is_waiting_for_batch(self._journal)
-        job = begin_batch(self._journal, self._settings(pending[0]) if is_new else {})
-        before = self._tally.new
-        reasons = dict.fromkeys(asks, "the batch left it out")
         bodies = {key: self._body(ask) for key, ask in asks.items()}
+        job = begin_batch(self._journal, self._settings(pending[0]), asks)
+        before = self._tally.new
+        reasons = await self._collect(job, pending, bodies)
+        if self._tally.new == before:
+            self._judge.failed |= {key: f"no answer: {reasons.get(key, 'the batch left it out')}" for key in asks}
+
+    async def _collect(
+        self, job: Mapping[str, Any], pending: Sequence[_Ask], bodies: Mapping[str, dict[str, Any]] | None
+    ) -> dict[str, str]:
+        """Takes the answers of a job; why others are missing, as far as it says so, by key."""
+        asks = {ask.key: ask for ask in pending}
+        reasons = {}
         async for key, answer in run_batch(self._caller, self._journal, job, bodies, self._on_batch):
             if isinstance(answer, str):
                 reasons[key] = answer
             else:
                 self._keep(key, answer, job["settings"], asks.get(key))
-        if is_new and self._tally.new == before:
-            self._judge.failed |= {key: f"no answer: {reasons[key]}" for key in asks}
+        return reasons
 
     def _body(self, ask: _Ask) -> dict[str, Any]:
         """What is sent."""
@@ -545,29 +670,36 @@ class _Run:
         """Who is asked and how, as the journal has it."""
         return {
             "provider": self._endpoint.provider,
+            "host": self._endpoint.host,
             "requested": self._endpoint.model,
             "params": self._endpoint.params,
             "structured": ask.is_structured,
         }
 
-    def _keep(self, key: str, completion: dict[str, Any], settings: dict[str, Any], ask: _Ask | None) -> None:
-        """Puts an answer into the journal; `ask` is None for one to a batch that this run would not ask for."""
-        choice = completion["choices"][0]
-        message = choice["message"]
-        usage = completion.get("usage") or {}
+    def _keep(self, key: str, completion: dict[str, Any], settings: Mapping[str, Any], ask: _Ask | None) -> None:
+        """Puts an answer into the journal; `ask` is None for one to a batch that this run would not ask for.
+
+        It has been paid for, so whatever is missing or odd in it is no reason to lose it.
+        """
+        choice = _part(completion.get("choices"), 0)
+        message = _part(choice, "message")
+        usage = completion.get("usage")
+        content = _part(message, "content")
+        if isinstance(content, list):
+            content = "".join(_part(part, "text", "") for part in content)
         asked = {} if ask is None else {"name": self._name(ask), "attempt": ask.attempt, "messages": ask.messages}
         record = {
             "record": "answer",
             "key": key,
             **asked,
             **settings,
-            "content": _text_or_none(message.get("content")),
-            "refusal": _text_or_none(message.get("refusal")),
-            "finish_reason": choice.get("finish_reason"),
-            "model": completion.get("model") or settings["requested"],
-            "created": int(completion.get("created") or 0),
-            "prompt_tokens": int(usage.get("prompt_tokens") or 0),
-            "completion_tokens": int(usage.get("completion_tokens") or 0),
+            "content": self._text(content),
+            "refusal": self._text(_part(message, "refusal")),
+            "finish_reason": self._text(_part(choice, "finish_reason")),
+            "model": self._text(completion.get("model")) or settings["requested"],
+            "created": _count(completion.get("created"), _LATEST_S),
+            "prompt_tokens": _count(_part(usage, "prompt_tokens")),
+            "completion_tokens": _count(_part(usage, "completion_tokens")),
         }
         self._journal.append(record)
         self._tally.count(record)
@@ -576,6 +708,10 @@ class _Run:
         if ask is not None and self._judge.read(record, ask.place)[1]:
             self._tally.faulty += 1
         self._on_change(self._tally)
+
+    def _text(self, value: Any) -> str | None:
+        """A text of the endpoint, without the key and half characters; None for anything else."""
+        return self._caller.without_key(_HALF_CHARACTER.sub("\ufffd", value)) if isinstance(value, str) else None
 
     def _recount(self, verdict: _Verdict, pending: int) -> None:
         """Counts anew from the journal: answers with faults have brought further calls."""
@@ -617,5 +753,14 @@ class _Run:
         return self._requests[ask.place].name
 
 
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def _part(whole: Any, key: int | str, default: Any = None) -> Any:
+    """An item of a list or dict; the default if there is none or `whole` is something else."""
+    try:
+        return whole[key]
+    except (LookupError, TypeError):
+        return default
+
+
+def _count(value: Any, most: int = 10**12) -> int:
+    """A number as endpoints write it; 0 for what is none or out of bounds."""
+    return int(value) if isinstance(value, (int, float)) and 0 <= value <= most else 0

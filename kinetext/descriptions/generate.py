@@ -1,7 +1,8 @@
 """Descriptions of a list of classes, asked of a language model: which questions, and from their answers the files.
 
 The folder of a run holds `journal.jsonl`, from which all else is made: `descriptions.jsonl` once every text is there
-and accepted; until then `incomplete.jsonl` with the accepted ones and `rejected.jsonl` with the others and why.
+and accepted; until then `incomplete.jsonl` with the accepted ones and `rejected.jsonl` with the others and why. A run
+may add rows to `descriptions.jsonl`; one that would take away or change any is refused.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .engine import Endpoint, Forecast, Outcome, Request, Tally, forecast_requests, run_requests
-from .files import write_atomically, write_jsonl
+from .engine import Endpoint, Forecast, Outcome, Request, Tally, cost, forecast_requests, run_requests
+from .files import read_set, write_atomically, write_jsonl
 from .prompts import PROMPTS
 from .schema import KINDS, DescriptionRow, DescriptionSet, places_of
 from .validate import text_faults
@@ -110,7 +111,7 @@ class KindForecast:
 
     def cost(self, prices: tuple[float, float]) -> float:
         """For prices of a million tokens sent and received."""
-        return (self.prompt_tokens * prices[0] + self.completion_tokens * prices[1]) / 1e6
+        return cost((self.prompt_tokens, self.completion_tokens), prices)
 
 
 def plan_questions(
@@ -199,8 +200,16 @@ def forecast_generation(
     found = forecast_requests(requests, endpoint, _journal(out), distinct=True)
     kinds = {request.name: question.kind for request, question in zip(requests, questions, strict=True)}
     rows = [_forecast(kind, found, kinds) for kind in PROMPTS if kind in kinds.values()]
-    sums = (sum(getattr(row, name) for row in rows) for name in list(asdict(rows[0]))[1:])
-    return [*rows, KindForecast("all", *sums)]
+    return [
+        *rows,
+        KindForecast(
+            "all",
+            calls=sum(row.calls for row in rows),
+            answered=sum(row.answered for row in rows),
+            prompt_tokens=sum(row.prompt_tokens for row in rows),
+            completion_tokens=sum(row.completion_tokens for row in rows),
+        ),
+    ]
 
 
 def _forecast(kind: str, found: Forecast, kinds: Mapping[str, str]) -> KindForecast:
@@ -236,8 +245,11 @@ def generate_descriptions(
         on_change: told where the run stands.
 
     Raises:
-        EndpointError, ValueError, KeyboardInterrupt: as `run_requests`; what was answered is in the journal.
+        ValueError: the folder has a set with rows that this run does not ask for (before anything is asked), or with
+            others in their place, edited or masked.
+        EndpointError, ValueError, OSError, KeyboardInterrupt: as `run_requests`; what was answered is in the journal.
     """
+    earlier = _earlier_rows(dataset, questions, Path(out))
     requests = [question.request(count_tokens) for question in questions]
     outcomes = run_requests(
         requests,
@@ -252,7 +264,40 @@ def generate_descriptions(
     pairs = list(zip(questions, outcomes, strict=True))
     rows = tuple(_row(dataset, question, outcome) for question, outcome in pairs if outcome.is_accepted)
     rejected = tuple((question, outcome) for question, outcome in pairs if not outcome.is_accepted)
+    if not rejected:
+        _check_kept(earlier, rows, Path(out))
     return Generated(rows, rejected, _write_files(dataset, rows, rejected, Path(out)))
+
+
+def _earlier_rows(dataset: str, questions: Sequence[Question], out: Path) -> tuple[DescriptionRow, ...]:
+    """The rows of the set that is there."""
+    path = _set(out)
+    if not path.exists():
+        return ()
+    earlier = read_set(path).rows
+    asked = {(dataset, q.class_id, q.class_name, q.kind, q.rank, q.contrast_class) for q in questions}
+    for row in earlier:
+        if (row.dataset, row.class_id, row.class_name, row.kind, row.rank, row.contrast_class) not in asked:
+            raise ValueError(
+                f"{path} has a {row.kind} text of {row.class_name!r} of {row.dataset}, which this run does not ask for "
+                "and would take away; ask for all that is there and more, give another folder (--out), or move it away."
+            )
+    return earlier
+
+
+def _check_kept(earlier: Iterable[DescriptionRow], rows: Iterable[DescriptionRow], out: Path) -> None:
+    """Whether `rows` only add to those that were there."""
+    kept = set(rows)
+    for row in (row for row in earlier if row not in kept):
+        raise ValueError(
+            f"{_set(out)} has another {row.kind} text of {row.class_name!r} than this run, or it was edited or masked; "
+            "it is left as it is. Move it away and run again, or give another folder (--out): the answers are in the "
+            "journal."
+        )
+
+
+def _set(out: Path) -> Path:
+    return out / "descriptions.jsonl"
 
 
 def _journal(out: str | os.PathLike[str]) -> Path:
@@ -281,7 +326,7 @@ def _write_files(
     dataset: str, rows: Sequence[DescriptionRow], rejected: Sequence[tuple[Question, Outcome]], out: Path
 ) -> Path:
     """Writes what there is and removes what is out of date; the file of the accepted texts."""
-    complete, incomplete, bad = (out / f"{name}.jsonl" for name in ("descriptions", "incomplete", "rejected"))
+    complete, incomplete, bad = _set(out), out / "incomplete.jsonl", out / "rejected.jsonl"
     if not rejected:
         write_jsonl(DescriptionSet(tuple(rows)), complete)
         incomplete.unlink(missing_ok=True)

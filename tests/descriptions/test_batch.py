@@ -14,7 +14,7 @@ from llm_stub import KEY, LlmStub
 
 from kinetext.descriptions import batch as batch_module
 from kinetext.descriptions import endpoint as endpoint_module
-from kinetext.descriptions.engine import Endpoint, EndpointError, Outcome, Request, run_requests
+from kinetext.descriptions.engine import Endpoint, EndpointError, Outcome, Request, forecast_requests, run_requests
 from kinetext.descriptions.journal import read_journal
 
 COUNT = 30
@@ -203,4 +203,165 @@ def test_an_endpoint_without_batches_is_named(tmp_path: Path) -> None:
         stub.has_batches = False
         with pytest.raises(EndpointError, match=rf"{stub.url} has no Batch API \(HTTP 404\); run without --batch"):
             outcomes(stub, tmp_path / "journal.jsonl")
+        stub.has_batches = True
+        for body in ({}, "<html>", 501):
+            answer = stub.new_batch
+            stub.new_batch = lambda asked, body=body: body  # type: ignore[misc]
+            with pytest.raises(EndpointError, match=r"has no Batch API \(HTTP 501\); run without --batch"):
+                outcomes(stub, tmp_path / "journal.jsonl")
+            stub.new_batch = answer  # type: ignore[method-assign]
         assert all(outcome.is_accepted for outcome in outcomes(stub, tmp_path / "journal.jsonl", is_batch=False))
+
+
+# Jobs that are lost, foreign or odd
+
+
+def test_a_refusal_while_a_job_is_looked_for_does_not_pay_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        killed_when(stub, "POST /v1/batches", journal)
+        monkeypatch.setenv("STUB_API_KEY", "sk-wrong-one")
+        with pytest.raises(
+            EndpointError, match=r"HTTP 401.*The journal waits for a batch with the token \w+\. If there"
+        ):
+            outcomes(stub, journal)
+        monkeypatch.setenv("STUB_API_KEY", KEY)
+        assert all(outcome.is_accepted for outcome in outcomes(stub, journal))
+        assert len(stub.batches) == 1 and most_paid(stub) == 1
+
+
+def test_a_job_that_may_have_been_made_is_waited_for(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        new_batch = stub.new_batch
+
+        def lost(asked: dict[str, Any]) -> int:
+            new_batch(asked)
+            stub.key = "sk-changed-meanwhile"
+            return 500
+
+        stub.new_batch = lost  # type: ignore[assignment, method-assign]
+        with pytest.raises(EndpointError, match="HTTP 401"):
+            outcomes(stub, journal)
+        stub.key, stub.new_batch = KEY, new_batch  # type: ignore[method-assign]
+        assert all(outcome.is_accepted for outcome in outcomes(stub, journal))
+        assert len(stub.batches) == 1 and most_paid(stub) == 1
+
+
+def test_a_job_that_was_never_made_is_begun_anew_with_what_is_asked_for_now(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        killed_when(stub, "POST /v1/files", journal)
+        other = Endpoint("big", "stub", stub.url, params={"temperature": 1.5}, timeout_s=5.0)
+        made = run_requests(questions(5), other, journal, is_batch=True)
+        assert [outcome.model for outcome in made] == ["big-2026-01-01"] * 5
+        asked = {row["requested"]: row["params"] for row in read_journal(journal)[-5:] if row["record"] == "answer"}
+        assert asked == {"big": {"temperature": 1.5}}
+        assert [{line["body"]["model"] for line in lines} for lines in uploads(stub)] == [{"big"}]
+        outcomes(stub, tmp_path / "other.jsonl", count=1)
+        killed_when(stub, "POST /v1/files", tmp_path / "other.jsonl")
+        outcomes(stub, tmp_path / "other.jsonl", count=1)
+        assert len(stub.batches) == 1, "an empty job"
+
+
+def test_a_job_of_another_host_is_not_looked_for_here(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub, LlmStub() as other:
+        killed_when(stub, "POST /v1/batches", journal)
+        with pytest.raises(
+            ValueError, match=rf"waits for a batch of {stub.url[7:-3]}, not {other.url[7:-3]}; give its"
+        ):
+            outcomes(other, journal)
+        assert other.entries() == []
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_job_that_is_gone_is_not_waited_for_any_more(tmp_path: Path, is_whole: bool) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        killed_when(stub, "GET /v1/batches/batch_1", journal)
+        if is_whole:
+            stub.batches.clear()
+        else:
+            stub._finish = lambda batch: batch.update(output_file_id="file-lost")  # type: ignore[method-assign]
+        with pytest.raises(EndpointError, match=r"batch batch_1 or its file is gone: .*404.* run again to ask anew"):
+            outcomes(stub, journal)
+        assert all(outcome.is_accepted for outcome in outcomes(stub, journal, is_batch=False))
+
+
+def _lines(change: Any) -> Any:
+    return lambda content: b"".join(
+        json.dumps(change(json.loads(line))).encode() + b"\n" for line in content.splitlines()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "jobs", "accepted"),
+    [
+        (lambda content: content + content, 1, True),
+        (lambda content: content[:-50], 2, True),
+        (lambda content: content + b"oops\n[]\n7\n" + b"[" * 100_000, 1, True),
+        (_lines(lambda line: {**line, "error": "bad", "response": None}), 1, False),
+        (_lines(lambda line: {**line, "response": {"status_code": 500, "body": "bad"}}), 1, False),
+        (_lines(lambda line: {**line, "response": {"status_code": 500, "body": {"error": "bad"}}}), 1, False),
+        (_lines(lambda line: {key: value for key, value in line.items() if key != "custom_id"}), 1, False),
+        (_lines(lambda line: {**line, "custom_id": f"batch_req_{line['custom_id']}"}), 1, False),
+    ],
+)
+def test_odd_answers_of_a_job_are_taken_line_by_line_and_once(
+    tmp_path: Path, changed: Any, jobs: int, accepted: bool
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        finish = stub._finish
+
+        def odd(batch: dict[str, Any]) -> None:
+            finish(batch)
+            if batch["id"] == "batch_1":
+                stub.files[batch["output_file_id"]] = changed(stub.files[batch["output_file_id"]])
+
+        stub._finish = odd  # type: ignore[method-assign]
+        made = outcomes(stub, journal, count=5)
+        assert len(stub.batches) == jobs
+    assert [outcome.is_accepted for outcome in made] == [True] + [accepted] * 4
+    kept = [row["key"] for row in read_journal(journal) if row["record"] == "answer"]
+    assert len(kept) == len(set(kept)) == (5 if accepted else 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [("COMPLETED", None), ("paused", "has the status 'paused', which kinet")]
+)
+def test_statuses_in_capitals_are_known_and_unknown_ones_named(
+    tmp_path: Path, status: str, message: str | None
+) -> None:
+    with LlmStub() as stub:
+        moved_on = stub.moved_on
+        stub.moved_on = lambda batch: {  # type: ignore[method-assign]
+            **(found := moved_on(batch)),
+            "status": status if found["status"] == "completed" else found["status"].upper(),
+        }
+        if message is None:
+            assert all(outcome.is_accepted for outcome in outcomes(stub, tmp_path / "journal.jsonl", count=3))
+        else:
+            with pytest.raises(EndpointError, match=message):
+                outcomes(stub, tmp_path / "journal.jsonl", count=3)
+
+
+def test_a_list_of_jobs_that_never_ends_is_left(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        outcomes(stub, tmp_path / "first.jsonl", count=3)
+        killed_when(stub, "POST /v1/files", journal)
+        stub.has_more = True
+        assert all(outcome.is_accepted for outcome in outcomes(stub, journal, count=3))
+
+
+def test_a_forecast_does_not_buy_what_a_job_has_been_paid_for(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        killed_when(stub, "GET /v1/batches/batch_1", journal)
+        endpoint = Endpoint("tiny", "stub", stub.url, params={"temperature": 0.2})
+        forecast = forecast_requests(questions(COUNT + 1), endpoint, journal)
+    assert [request.name for request, _ in forecast.calls] == [f"class {COUNT}"]

@@ -128,7 +128,11 @@ def test_forecast_sends_and_writes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("offers", "requests", "params"),
-    [("yes", 3, '{"response_format": "json_schema"}'), ("refuse", 4, "{}"), ("ignore", 4, "{}")],
+    [
+        ("yes", 3, '{"response_format": "json_schema"}'),
+        ("refuse", 4, "{}"),
+        ("ignore", 3, '{"response_format": "json_schema"}'),
+    ],
 )
 def test_structured_output_is_used_where_it_is_offered_and_that_is_remembered(
     tmp_path: Path, offers: str, requests: int, params: str
@@ -142,12 +146,40 @@ def test_structured_output_is_used_where_it_is_offered_and_that_is_remembered(
     assert {outcome.params for outcome in outcomes} == {params}
 
 
+@pytest.mark.parametrize("status", ["404", "500", "501"])
+def test_structured_output_is_left_out_however_it_is_refused(tmp_path: Path, status: str) -> None:
+    with LlmStub() as stub:
+        completion = stub.completion
+        error = {"error": {"message": "no response_format", "code": int(status)}}
+        stub.completion = lambda body: error if "response_format" in body else completion(body)  # type: ignore
+        assert {o.params for o in run_requests(questions(3), endpoint(stub), tmp_path / "journal.jsonl")} == {"{}"}
+
+
+@pytest.mark.parametrize("form", ["```json\n{}\n```", "Okay.\n</think>\n{}", "{}"])
+def test_structured_answers_are_read_in_whatever_stands_around_them(tmp_path: Path, form: str) -> None:
+    with LlmStub() as stub:
+        completion = stub.completion
+
+        def wrapped(body: dict[str, Any]) -> dict[str, Any]:
+            made = completion(body)
+            message = made["choices"][0]["message"]
+            message["content"] = form.replace("{}", message["content"])
+            return made
+
+        stub.completion = wrapped  # type: ignore[method-assign]
+        assert texts(run_requests(questions(2), endpoint(stub), tmp_path / "journal.jsonl"))[0].startswith("the ")
+        assert calls(stub) == 2
+
+
 def test_thoughts_before_a_plain_answer_are_left_out(tmp_path: Path) -> None:
     with LlmStub(structured="ignore") as stub:
         text = stub._text
         stub._text = lambda *given: f"<think>\nHm.\n</think>\n\n{text(*given)}"  # type: ignore[method-assign]
         (outcome,) = run_requests(questions(1), endpoint(stub), tmp_path / "journal.jsonl")
-    assert outcome.text.startswith("the ")
+        assert outcome.text.startswith("the ")
+        request = question("class 9", lambda text: [] if "always" in text else ["no"])
+        run_requests([request], endpoint(stub), tmp_path / "journal.jsonl")
+    assert "think" not in str(read_journal(tmp_path / "journal.jsonl")[-1]["messages"])
 
 
 # Asked again
@@ -175,6 +207,60 @@ def test_bad_answers_are_asked_for_again_with_the_reason(
         "content": f"This answer cannot be used: {reason}. Answer the question again without this fault, with the "
         "description alone, on one line.",
     }
+
+
+def test_what_was_asked_again_is_not_asked_a_third_time_in_other_words(tmp_path: Path) -> None:
+    with LlmStub(bad_answers={"long": 1.0}) as stub:
+        for count in (92, 95):  # as two tokenizers count
+            faults = [f"it has {count} tokens, more than 77"]
+            request = question("walk", lambda text, faults=faults: faults if "up and down and" in text else [])  # type: ignore[misc]
+            texts(run_requests([request], endpoint(stub), tmp_path / "journal.jsonl"))
+        assert calls(stub) == 2
+
+
+_STRUCTURED = '{"text": "the arm moves"}'
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "fault"),
+    [
+        ({"created": 1_700_000_000_000}, "the arm moves", ""),
+        ({"created": 10**30}, "the arm moves", ""),
+        ({"created": "2026-01-01T00:00:00Z"}, "the arm moves", ""),
+        ({"usage": [1]}, "the arm moves", ""),
+        ({"usage": {"prompt_tokens": {"a": 1}, "completion_tokens": -1}}, "the arm moves", ""),
+        ({"model": 7}, "the arm moves", ""),
+        ({"choices": []}, "", "it is empty"),
+        ({"choices": [{"finish_reason": "content_filter"}]}, "", "content filter"),
+        ({"choices": [{"message": {"content": None, "tool_calls": [{}]}}]}, "", "it is empty"),
+        ({"content": [{"type": "text", "text": "the arm"}, {"type": "text", "text": " moves"}]}, "the arm moves", ""),
+        ({"content": "the arm \ud83d moves"}, "the arm \ufffd moves", "it contains broken characters"),
+        ({"content": '{"text": "the arm \\ud83d moves"}'}, "the arm \ufffd moves", "it contains broken characters"),
+        ({"content": '{"text": ' + "[" * 100_000}, None, "it is not the JSON object"),
+        ({"content": '{"text":' + "\n" * 200_000}, None, "it is not the JSON object"),
+        ({"content": f"{KEY} moves"}, "*** moves", ""),
+    ],
+)
+def test_whatever_was_paid_for_is_kept_and_can_be_read(
+    tmp_path: Path, change: dict[str, Any], text: str | None, fault: str
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        completion = stub.completion
+
+        def odd(body: dict[str, Any]) -> dict[str, Any]:
+            made = completion(body) | {key: value for key, value in change.items() if key != "content"}
+            if "choices" not in change:
+                made["choices"][0]["message"]["content"] = change.get("content", _STRUCTURED)
+            return made
+
+        stub.completion = odd  # type: ignore[method-assign]
+        for _ in range(2):
+            (outcome,) = run_requests(questions(1), endpoint(stub), journal)
+            assert calls(stub) == len(read_journal(journal)) == (2 if fault else 1)
+        assert text is None or outcome.text == text
+        assert fault in str(outcome.faults) and outcome.is_accepted == (not fault)
+        assert KEY not in journal.read_text()
 
 
 @pytest.mark.parametrize(
@@ -288,6 +374,14 @@ def test_a_rate_limit_holds_back_every_call(tmp_path: Path) -> None:
     assert [wait for wait in after if 0.1 < wait < 0.45] == []  # those in flight end, and then nothing until 0.5 s
 
 
+@pytest.mark.parametrize("wait", [0, -5])
+def test_a_rate_limit_that_asks_for_no_wait_is_waited_for(tmp_path: Path, wait: int) -> None:
+    began = time.monotonic()
+    with LlmStub(retry_after_s=wait) as stub:
+        stub.fault = lambda: "429" if time.monotonic() < began + 0.4 else None  # type: ignore[method-assign]
+        texts(run_requests(questions(1), endpoint(stub), tmp_path / "journal.jsonl"))
+
+
 def test_calls_crowded_out_by_others_do_not_give_up(tmp_path: Path) -> None:
     lock = threading.Lock()
     passed = [0.0]
@@ -311,7 +405,7 @@ def test_an_endpoint_that_only_fails_stops_the_run(tmp_path: Path) -> None:
         pytest.raises(EndpointError, match=r"does not answer 'class 0', nor anything else .* 8 tries, .* had an error"),
     ):
         run_requests(questions(9), endpoint(stub), tmp_path / "journal.jsonl")
-    assert len(stub.entries()) == 8
+    assert len(stub.entries()) == 16  # with and without structured output
 
 
 def test_no_server_stops_the_run(tmp_path: Path) -> None:
@@ -348,13 +442,78 @@ def test_what_does_not_pass_stops_the_run_at_once(
 ) -> None:
     with LlmStub(**settings) as stub, pytest.raises(EndpointError, match=message):
         run_requests(questions(9), endpoint(stub, model=model), tmp_path / "journal.jsonl")
-    assert len(stub.entries()) == 1
+    assert len(stub.entries()) == (2 if model == "missing" else 1)  # a 404 may mean structured output
 
 
-def test_a_request_that_is_wrong_from_the_start_stops_the_run(tmp_path: Path) -> None:
-    with LlmStub() as stub, pytest.raises(EndpointError, match=r"refuses 'forbidden 1' \(HTTP 400\): The prompt of"):
-        run_requests([question("forbidden 1"), *questions(5)], endpoint(stub), tmp_path / "journal.jsonl")
-    assert len(stub.entries()) == 2  # with and without structured output
+def test_requests_that_are_all_wrong_from_the_start_stop_the_run(tmp_path: Path) -> None:
+    wrong = [question(f"forbidden {number}") for number in range(5)]
+    with LlmStub() as stub, pytest.raises(EndpointError, match=r"refuses 'forbidden 2' \(HTTP 400\): The prompt of"):
+        run_requests(wrong, endpoint(stub), tmp_path / "journal.jsonl")
+    assert len(stub.entries()) == 3 * 2  # with and without structured output
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_one_request_that_is_refused_does_not_hold_up_the_others(tmp_path: Path, place: int) -> None:
+    journal = tmp_path / "journal.jsonl"
+    requests = questions(12)
+    requests.insert(place, question("forbidden"))
+    with LlmStub(latency_s=0.05) as stub:
+        run_requests(requests[: place // 2], endpoint(stub), journal)
+        outcomes = run_requests(requests, endpoint(stub), journal)
+        assert [outcome.is_accepted for outcome in outcomes] == [at != place for at in range(13)]
+        assert calls(stub) == sum(row["record"] == "answer" for row in read_journal(journal)) == 12
+        again = run_requests(requests, endpoint(stub), journal)
+        assert calls(stub) == 12 and again[place].faults == outcomes[place].faults
+
+
+@pytest.mark.parametrize(("status", "message"), [(402, "credit or quota is used up: busy"), (500, "had an error")])
+def test_calls_in_flight_are_waited_for_when_the_run_stops(tmp_path: Path, status: int, message: str) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        run_requests(questions(1), endpoint(stub), journal)
+        completion = stub.completion
+
+        def slow(body: dict[str, Any]) -> dict[str, Any]:
+            if "class 5" in str(body):
+                return {"error": {"message": "busy", "code": status}}
+            time.sleep(0.3)
+            return completion(body)
+
+        stub.completion = slow  # type: ignore[method-assign]
+        if status == 402:
+            with pytest.raises(EndpointError, match=message):
+                run_requests(questions(30), endpoint(stub), journal, concurrency=8)
+            assert len(read_journal(journal)) == calls(stub) - 1 == 8
+        else:  # one that fails while others get through
+            outcomes = run_requests(questions(8), endpoint(stub), journal)
+            assert sum(outcome.is_accepted for outcome in outcomes) == 7
+            assert outcomes[5].faults == ("no answer: after 8 tries, the last: busy",)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_is_forbidden_among_answers_concerns_that_request(tmp_path: Path, status: int) -> None:
+    with LlmStub() as stub:
+        completion = stub.completion
+        refusal = {"error": {"message": f"flagged, {KEY}", "code": status}}
+        stub.completion = lambda body: refusal if "class 3" in str(body) else completion(body)  # type: ignore
+        outcomes = run_requests(questions(6), endpoint(stub), tmp_path / "journal.jsonl")
+    assert [outcome.is_accepted for outcome in outcomes] == [True] * 3 + [False] + [True] * 2
+    assert f"(HTTP {status}): flagged, ***" in outcomes[3].faults[0]
+
+
+@pytest.mark.parametrize("kind", ["late", "trickling"])
+def test_calls_that_time_out_are_made_twice_at_most(tmp_path: Path, kind: str) -> None:
+    with LlmStub() as stub:
+        run_requests(questions(1), endpoint(stub), tmp_path / "journal.jsonl")
+        if kind == "late":
+            stub.latency_s = 1.0
+        else:
+            stub.trickle_s = 0.1
+        with pytest.raises(EndpointError, match=r"timed out\. Raise --timeout; calls that timed out may have been"):
+            run_requests(questions(2), endpoint(stub, timeout_s=0.3), tmp_path / "journal.jsonl")
+        while stub.in_flight:
+            time.sleep(0.01)
+        assert calls(stub) == 1 + 2
 
 
 # The key
@@ -379,6 +538,8 @@ def test_what_openai_is_told_of_the_account_is_not_told_to_others(
     monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Own: header-mine")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nor is what is on this machine a proxy's
     with LlmStub() as stub:
         run_requests(questions(1), endpoint(stub), tmp_path / "journal.jsonl")
         assert "mine" not in str(stub.last_headers) and "sk-openai" not in str(stub.last_headers)
@@ -413,7 +574,18 @@ def test_a_missing_key_is_asked_for_only_by_other_machines(tmp_path: Path, monke
         ({"model": ""}, "model is empty"),
         ({"provider": "other"}, r"provider='other': its address is not known; give the base URL \(--base-url\)"),
         ({"base_url": "localhost:80"}, "base URL is not one of http or https"),
-        ({"base_url": "https://me:secret@a.example/v1"}, "carries a user, a password or a query; put the key into"),
+        ({"base_url": "https://me:hidden@a.example/v1"}, "carries a user, a password, a query or .* put the key into"),
+        ({"base_url": "https://@a.example/v1"}, "carries a user"),
+        ({"base_url": "https://a.example/v1;key=hidden"}, "carries a user"),
+        ({"base_url": "https://a.example/v1#hidden"}, "carries a user"),
+        ({"base_url": "http://me:hidden/v1"}, "base URL is not one of http or https"),
+        ({"base_url": "http://a.example/ hidden/v1"}, "base URL is not one of http or https"),
+        ({"base_url": "http://[::1"}, "base URL is not one of http or https"),
+        ({"base_url": "https://a.example/v1"}, r"a\.example, which would get OpenAI's key; name its provider \(--prov"),
+        ({"base_url": f"http://[::1]/{KEY}/v1", "provider": "stub"}, "base URL hold the key of STUB_API_KEY"),
+        ({"params": {"api_key": "hidden", "max_tokens": 1}}, "parameter api_key may hold"),
+        ({"params": {"extra_headers": {"Authorization": "hidden"}}}, "parameter extra_headers may hold"),
+        ({"params": {"x-auth-Token": "hidden"}}, "parameter x-auth-Token may hold"),
         ({"timeout_s": 0}, "timeout_s=0; it is more than 0"),
         ({"params": {"n": 2, "stream": True}}, "parameter n, stream is set by kinetext"),
         ({"params": {"user": KEY}, "provider": "stub", "base_url": "http://[::1]/v1"}, "hold the key of STUB_API_KEY"),
@@ -422,10 +594,33 @@ def test_a_missing_key_is_asked_for_only_by_other_machines(tmp_path: Path, monke
 def test_wrong_endpoints_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         Endpoint(**{"model": "tiny", **fields})
-    assert "secret" not in str(caught.value) and KEY not in str(caught.value)
+    assert "hidden" not in str(caught.value) and KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-one-long-key\nsk-another-key", "sk-one key", "sk-one\x07key", "sk-é"])
+def test_a_key_that_could_not_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("STUB_API_KEY", key)
+    with pytest.raises(ValueError, match="variable STUB_API_KEY holds what no key has") as caught:
+        Endpoint("tiny", "stub", "http://127.0.0.1/v1").key()
+    assert "sk-" not in str(caught.value)
+
+
+def test_a_key_with_a_line_break_at_its_end_is_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUB_API_KEY", KEY + "\n")
+    assert Endpoint("tiny", "stub", "http://127.0.0.1/v1", params={"max_tokens": 9}).key() == KEY
+    with pytest.raises(ValueError, match="hold the key of STUB_API_KEY"):
+        Endpoint("tiny", "stub", "http://127.0.0.1/v1", params={"user": KEY})
+
+
+def test_a_short_word_for_a_key_is_left_in_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUB_API_KEY", "the")
+    with LlmStub(key="") as stub:
+        assert texts(run_requests(questions(1), endpoint(stub), tmp_path / "journal.jsonl"))[0].startswith("the ")
 
 
 def test_parameters_are_json() -> None:
+    with pytest.raises(ValueError, match="parameter 'temperature=NaN': 'NaN' is not JSON"):
+        parse_params(["temperature=NaN"])
     assert parse_params(["temperature=0.7", 'effort="low"', "x=[1]"]) == {"temperature": 0.7, "effort": "low", "x": [1]}
     for pair in ("temperature", "=1", "effort=low"):
         with pytest.raises(ValueError, match=f"parameter '{pair}': "):
@@ -437,6 +632,52 @@ def test_parameters_are_json() -> None:
 def test_names_tell_requests_apart(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="two requests are called 'walk'"):
         run_requests([question("walk"), question("walk")], Endpoint("m"), tmp_path / "journal.jsonl")
+
+
+# The journal
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({}, "line 2 is damaged: record is missing"),
+        ({"record": "answr"}, "line 2 is damaged: record is missing or wrong"),
+        ({"record": "answer", "key": "a"}, "line 2 is damaged: provider, requested, params, .* is missing"),
+        ({"record": "batch_begun"}, "line 2 is damaged: token, settings, keys is missing"),
+        ({"prompt_tokens": None}, "line 2 is damaged: prompt_tokens is missing or wrong"),
+        ({"provider": "other"}, r"line 2 is an answer of 'tiny' at other, not stub; .* \(--provider\)"),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path: Path, line: dict[str, Any], message: str) -> None:
+    journal = tmp_path / "journal.jsonl"
+    with LlmStub() as stub:
+        run_requests(questions(1), endpoint(stub), journal)
+        (good,) = read_journal(journal)
+        damaged = line if "record" in line or not line else good | line
+        journal.write_bytes(journal.read_bytes() + json.dumps(damaged).encode() + b"\n")
+        for look in (run_requests, forecast_requests):
+            with pytest.raises(ValueError, match=message):
+                look(questions(2), endpoint(stub), journal)  # type: ignore[operator]
+        assert calls(stub) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # as on a full disk
+    try:
+        with LlmStub() as stub:
+            with pytest.raises(OSError, match=f"too large, so nothing was asked: '{tmp_path}'"):
+                run_requests(questions(9), endpoint(stub), tmp_path / "journal.jsonl")
+            assert stub.entries() == []
+            monkeypatch.setattr("kinetext.descriptions.engine._PROBE_BYTES", 1)
+            with pytest.raises(OSError, match=r"too large: '.*journal\.jsonl'"):
+                run_requests(questions(90), endpoint(stub), tmp_path / "journal.jsonl")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 # Interrupted

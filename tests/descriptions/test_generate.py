@@ -135,10 +135,10 @@ def test_no_bad_answer_gets_into_the_set(tmp_path: Path, bad: str) -> None:
 
 def test_rejected_texts_are_reported_and_leave_a_good_set_alone(tmp_path: Path) -> None:
     with LlmStub() as stub:
-        good = generated(stub, tmp_path, kinds=["conceptual"]).path.read_bytes()
         stub._bad_answer = lambda messages, digest: "refused" if "run? A" in str(messages) else None  # type: ignore
         questions = plan_questions(("walk", "run"), ("walk", "run"), ["conceptual"])
         endpoint = Endpoint("tiny", "stub", stub.url)
+        good = generate_descriptions("actions", questions[:1], endpoint, tmp_path).path.read_bytes()
         made = generate_descriptions("actions", questions, endpoint, tmp_path)
         assert made.path == tmp_path / "incomplete.jsonl"
         assert [json.loads(line)["class_name"] for line in made.path.open()] == ["walk"]
@@ -158,6 +158,62 @@ def test_rejected_texts_are_reported_and_leave_a_good_set_alone(tmp_path: Path) 
         made = generate_descriptions("actions", questions, endpoint, tmp_path, retry_rejected=True)
     assert read_set(made.path).class_names == ("walk", "run")
     assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["descriptions.jsonl", "journal.jsonl"]
+
+
+def _masked(content: str) -> str:
+    return content.replace('"masked_text": null', '"masked_text": "an object moves."', 1)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "names", "kinds", "edit", "message"),
+    [
+        (
+            "actions",
+            NAMES,
+            ["conceptual"],
+            str,
+            "has a characteristic text of 'walk' of actions, which this run does not",
+        ),
+        (
+            "actions",
+            NAMES[:2],
+            KINDS,
+            str,
+            "'long jump' of actions, which this run does not ask for and would take away",
+        ),
+        ("others", NAMES, KINDS, str, "of actions, which this run does not ask for"),
+        (
+            "actions",
+            NAMES,
+            KINDS,
+            _masked,
+            "another conceptual text of 'walk' than this run, or it was edited or masked",
+        ),
+        ("actions", NAMES, KINDS, str, None),
+    ],
+)
+def test_a_set_is_added_to_but_never_replaced(
+    tmp_path: Path,
+    dataset: str,
+    names: Sequence[str],
+    kinds: list[str],
+    edit: Callable[[str], str],
+    message: str | None,
+) -> None:
+    with LlmStub() as stub:
+        path = generated(stub, tmp_path, kinds=["conceptual", "characteristic"]).path
+        path.write_text(edit(path.read_text()))
+        before, asked = path.read_bytes(), len(stub.entries())
+        questions = plan_questions(names, SPOKEN[: len(names)], kinds, k=1, neighbours=rotated(names, 1))
+        if message is None:
+            earlier = set(read_set(path).rows)
+            generate_descriptions(dataset, questions, Endpoint("tiny", "stub", stub.url), tmp_path)
+            assert set(read_set(path).rows) > earlier
+            return
+        with pytest.raises(ValueError, match=message):
+            generate_descriptions(dataset, questions, Endpoint("tiny", "stub", stub.url), tmp_path)
+        assert path.read_bytes() == before
+        assert len(stub.entries()) == asked or edit is _masked
 
 
 def test_forecast_counts_by_kind(tmp_path: Path) -> None:
@@ -356,6 +412,14 @@ def test_describe_reports_rejected_texts_with_exit_code_1(tmp_path: Path) -> Non
         assert describe(stub, tmp_path / "out", "--retry-rejected", kind="conceptual").exit_code == 0
 
 
+def test_rejected_texts_are_shown_shortened_and_without_control_characters(tmp_path: Path) -> None:
+    with LlmStub(structured="refuse") as stub:
+        stub._text = lambda *given: "\x1b]0;mine\x07 " + "y " * 5000  # type: ignore[method-assign]
+        done = describe(stub, tmp_path / "out", kind="conceptual")
+    assert done.exit_code == 1 and "\x1b]0" not in done.output and "\x07" not in done.output
+    assert 100 < done.output.count("y ") < 4 * 160 and "The same command asks again" in done.output
+
+
 def test_describe_with_a_wrong_key_says_so_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_API_KEY", "sk-wrong-one")
     with LlmStub() as stub:
@@ -372,6 +436,10 @@ def test_describe_with_a_wrong_key_says_so_without_it(tmp_path: Path, monkeypatc
         (("--kind", "discriminative"), "`kinetext describe neighbours LABELS --out FILE.csv` writes such a table"),
         (("--param", "effort=low"), "'low' is not JSON; a text stands in double quotes: 'effort=\"low\"'"),
         (("--concurrency", 0), "concurrency=0; at least one call"),
+        (("--price", -1, 1), "--price -1.0 1.0: a price is a number of USD, 0 or more"),
+        (("--price", 1, "nan"), "--price 1.0 nan: a price is"),
+        (("--dry-run", "--retry-rejected"), "--dry-run does not foresee --retry-rejected"),
+        (("--provider", "openai"), "would get OpenAI's key; name its provider"),
     ],
 )
 def test_describe_refuses_what_cannot_work(tmp_path: Path, more: tuple[object, ...], message: str) -> None:
