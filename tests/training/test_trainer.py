@@ -109,7 +109,7 @@ def test_moted_trains_all_it_adds_and_encodes_its_texts_once(clips_root, process
     # The bias of keys moves every logit of a query alike, and has no gradient but rounding.
     trained = {*trainer.model.new_parameter_names(), "logit_scale"}
     assert changed <= trained and not [name for name in trained - changed if not name.endswith("k_proj.bias")]
-    assert len(encoded) == 1 and encoded[0]["description_input_ids"].shape[:2] == (16, 4)
+    assert len(encoded) == 1 and encoded[0]["description_input_ids"].shape[:2] == (16, 6)
 
 
 def test_moted_keeps_its_text_tower(clips_root, processor, tmp_path) -> None:
