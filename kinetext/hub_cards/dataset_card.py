@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -276,16 +276,16 @@ def _spoken_kind(row: DescriptionRow) -> str:
 
 
 def _provenance(descriptions: DescriptionSet) -> Iterator[str]:
-    """One line for all texts that were made in the same way."""
-    makings = Counter(
-        (row.provider, row.model, row.kind, row.prompt_id, row.params, row.created_at[:10]) for row in descriptions.rows
-    )
-    for (provider, model, kind, prompt_id, params, day), count in makings.items():
-        parts = [f"{count} {kind}", code(provider) if provider else "unknown provider"]
+    """One line for all texts that were made in the same way, with the first and the last day."""
+    days = defaultdict(list)
+    for row in descriptions.rows:
+        days[row.kind, row.provider, row.model, row.prompt_id, row.params].append(row.created_at[:10])
+    for (kind, provider, model, prompt_id, params), own in days.items():
+        parts = [f"{len(own)} {kind}", code(provider) if provider else "unknown provider"]
         parts += [f"model {code(model)}"] if model else []
         parts += [f"prompt {code(prompt_id)}"] if prompt_id else []
         parts += [f"parameters {code(params)}"] if params != "{}" else []
-        parts += [day] if day else []
+        parts += [" to ".join(dict.fromkeys((min(own), max(own))))] if min(own) else []
         yield ", ".join(parts)
 
 

@@ -11,7 +11,13 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from kinetext.descriptions import DescriptionSet, load_description_set, load_descriptions, shipped_descriptions
+from kinetext.descriptions import (
+    DescriptionRow,
+    DescriptionSet,
+    load_description_set,
+    load_descriptions,
+    shipped_descriptions,
+)
 from kinetext.descriptions.files import read_folder, write_jsonl
 from kinetext.hub_cards.dataset_card import dataset_card, write_dataset_folder
 
@@ -204,6 +210,20 @@ def test_parquet_files_that_were_there_are_replaced(hub_client) -> None:
         name for name in hub_client.hub.files(NAME, "datasets") if name != ".gitattributes"
     )
     assert texts_loaded(hub_client, repr(NAME)) == load_descriptions("weizmann").texts
+
+
+def test_texts_made_alike_are_one_line_of_provenance() -> None:
+    made = {"provider": "local", "model": "m", "prompt_id": "moted-conceptual-1", "params": '{"seed": 1}'}
+    days = ("2026-11-02T01:00:00Z", "2026-11-01T23:00:00Z", "2026-11-03T00:00:00Z")
+    texts = ("a hand goes from side to side", "fast steps across the view", "the trunk folds at the hips")
+    rows = [
+        DescriptionRow("moves", index, f"class {index}", "conceptual", None, 0, text, created_at=day, **made)
+        for index, (text, day) in enumerate(zip(texts, days, strict=True))
+    ]
+    card = dataset_card(DescriptionSet(tuple(rows)), repo_id=None, license="mit")
+    line = '- 3 conceptual, `local`, model `m`, prompt `moted-conceptual-1`, parameters `{"seed": 1}`, '
+    assert f"{line}2026-11-01 to 2026-11-03\n" in card and card.count("`local`") == 1
+    assert "Prompt `moted-conceptual-1`" in card and "Prompt `moted-discriminative-1`" not in card
 
 
 def test_names_cannot_break_the_card(tmp_path: Path) -> None:
