@@ -16,7 +16,25 @@ from typer.core import TyperGroup
 
 from .console import report_errors, say, table_of
 
-__all__ = ["describe"]
+__all__ = ["Tokenizer", "describe", "token_counter"]
+
+# Arguments and options that several verbs have.
+_Labels = Annotated[str, typer.Argument(help="Label list: a file, a built-in name or a data set with a ClassLabel.")]
+_Set = Annotated[str, typer.Argument(metavar="SET", help="Description set: a file, a built-in name or a Hub id.")]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="Folder or Hub id of the CLIP whose tokens count, or none. Default: OpenAI's.")
+]
+_Provider = Annotated[str, typer.Option(help="The key is read from the variable <PROVIDER>_API_KEY.")]
+_BaseUrl = Annotated[str | None, typer.Option(help="Of any OpenAI-compatible endpoint. Default: OpenAI's.")]
+_Param = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Passed on, VALUE as JSON; may be repeated.")
+]
+_Concurrency = Annotated[int, typer.Option(help="Calls in flight at most.")]
+_Timeout = Annotated[float, typer.Option(help="Seconds to wait for a whole answer.")]
+_Price = Annotated[
+    tuple[float, float] | None, typer.Option(metavar="IN OUT", help="USD per million tokens sent and received.")
+]
+_RetryRejected = Annotated[bool, typer.Option("--retry-rejected", help="Ask again for rejected texts.")]
 
 
 class _LabelsOrVerb(TyperGroup):
@@ -37,12 +55,24 @@ describe = typer.Typer(
 )
 
 
+def token_counter(tokenizer: str | None) -> Any:
+    """What counts the tokens of a text, by an option `Tokenizer`; None for `none`."""
+    from ..descriptions.validate import DEFAULT_TOKENIZER, load_token_counter
+
+    return None if tokenizer == "none" else load_token_counter(tokenizer or DEFAULT_TOKENIZER)
+
+
+def _names_in(listed: str) -> list[str]:
+    """The names in a list with commas."""
+    return [name.strip() for name in listed.split(",") if name.strip()]
+
+
 @describe.command(
     epilog="Example:  kinetext describe ucf101 --kind conceptual,characteristic --model gpt-5-mini --out ucf --dry-run"
 )
 @report_errors
 def generate(
-    labels: Annotated[str, typer.Argument(help="Label list: a file, a built-in name or a data set with a ClassLabel.")],
+    labels: _Labels,
     model: Annotated[str, typer.Option(help="As the endpoint calls it.")],
     out: Annotated[Path, typer.Option(help="Folder of journal and result; one of an earlier run is gone on from.")],
     kind: Annotated[str, typer.Option(help="Of conceptual, discriminative, characteristic, separated by commas.")] = (
@@ -52,21 +82,15 @@ def generate(
     near: Annotated[
         Path | None, typer.Option("--neighbours", help="CSV of `describe neighbours`; discriminative texts need it.")
     ] = None,
-    provider: Annotated[str, typer.Option(help="The key is read from the variable <PROVIDER>_API_KEY.")] = "openai",
-    base_url: Annotated[str | None, typer.Option(help="Of any OpenAI-compatible endpoint. Default: OpenAI's.")] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Passed on, VALUE as JSON; may be repeated.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Calls in flight at most.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a whole answer.")] = 120.0,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of the CLIP whose 77 tokens count, or none. Default: OpenAI's.")
-    ] = None,
-    price: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="IN OUT", help="USD per million tokens sent and received.")
-    ] = None,
+    provider: _Provider = "openai",
+    base_url: _BaseUrl = None,
+    param: _Param = None,
+    concurrency: _Concurrency = 16,
+    timeout: _Timeout = 120.0,
+    tokenizer: Tokenizer = None,
+    price: _Price = None,
     batch: Annotated[bool, typer.Option("--batch", help="Send the calls as jobs of the Batch API.")] = False,
-    retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Ask again for rejected texts.")] = False,
+    retry_rejected: _RetryRejected = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show calls, tokens and cost; send nothing.")] = False,
 ) -> None:
     """Ask a language model for motion descriptions; run again to go on. Exit code 1 if some texts are bad."""
@@ -80,10 +104,10 @@ def generate(
     _check_paid_options(price, dry_run, retry_rejected)
     listed = load_label_list(labels)
     table = None if near is None else read_neighbours(near)
-    kinds = [name.strip() for name in kind.split(",") if name.strip()]
+    kinds = _names_in(kind)
     questions = plan_questions(listed.class_names, listed.spoken_names, kinds, k=k, neighbours=table)
     endpoint = Endpoint(model, provider, base_url, parse_params(param or ()), timeout)
-    counter = _token_counter(tokenizer)
+    counter = token_counter(tokenizer)
     if dry_run:
         _show_forecast(forecast_generation(questions, endpoint, out, count_tokens=counter), price)
         return
@@ -173,7 +197,7 @@ def _shortened(text: str) -> str:
 @describe.command(epilog="Example:  kinetext describe neighbours ucf101 --out neighbours.csv")
 @report_errors
 def neighbours(
-    labels: Annotated[str, typer.Argument(help="Label list: a file, a built-in name or a data set with a ClassLabel.")],
+    labels: _Labels,
     out: Annotated[Path, typer.Option(help="CSV to write: class, neighbour, rank, similarity. Edit it as you like.")],
     encoder: Annotated[
         str, typer.Option(help="Folder or Hub id of a CLIP or another text encoder.")
@@ -201,11 +225,9 @@ def neighbours(
 @describe.command(epilog="Example:  kinetext describe check set.jsonl --labels ucf101")
 @report_errors
 def check(
-    source: Annotated[str, typer.Argument(metavar="SET", help="Description set: a file, a built-in name or a Hub id.")],
+    source: _Set,
     labels: Annotated[str | None, typer.Option(help="Label list whose every class the set should cover.")] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of the CLIP whose tokens count, or none. Default: OpenAI's.")
-    ] = None,
+    tokenizer: Tokenizer = None,
 ) -> None:
     """Look for missing, over-long, equal, name-leaking and garbled texts; exit code 1 if there are errors."""
     from ..data.label_lists import load_label_list
@@ -213,7 +235,7 @@ def check(
     from ..descriptions.validate import check_set
 
     names = None if labels is None else load_label_list(labels).class_names
-    checked = check_set(load_description_set(source), count_tokens=_token_counter(tokenizer), class_names=names)
+    checked = check_set(load_description_set(source), count_tokens=token_counter(tokenizer), class_names=names)
     table = table_of("kind", "classes#", "texts#", "most tokens#", "in", "equal#", "similar#", "leaks#")
     for kind in checked.summaries:
         covered = f"{kind.num_covered}/{kind.num_classes}"
@@ -234,15 +256,13 @@ def check(
 @report_errors
 def statistics(
     sources: Annotated[list[str], typer.Argument(metavar="SET...", help="Sets: files, built-in names or Hub ids.")],
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of the CLIP whose tokens count, or none. Default: OpenAI's.")
-    ] = None,
+    tokenizer: Tokenizer = None,
 ) -> None:
     """Show sentences, words, verbs and tokens per description of each kind, the sets beside each other."""
     from ..descriptions import KINDS, load_description_set
     from ..descriptions.statistics import kind_statistics
 
-    count_tokens = _token_counter(tokenizer)
+    count_tokens = token_counter(tokenizer)
     measured = [
         (source, kind)
         for source in sources
@@ -311,16 +331,10 @@ def import_released(
     say(f"{total} texts saved in {escape(str(out))}")
 
 
-def _token_counter(tokenizer: str | None) -> Any:
-    from ..descriptions.validate import DEFAULT_TOKENIZER, load_token_counter
-
-    return None if tokenizer == "none" else load_token_counter(tokenizer or DEFAULT_TOKENIZER)
-
-
 @describe.command(epilog="Example:  kinetext describe mask ucf.jsonl --kind characteristic --out masked.jsonl --diff")
 @report_errors
 def mask(
-    descriptions: Annotated[str, typer.Argument(help="A description set: a file or a built-in name.")],
+    source: _Set,
     out: Annotated[Path | None, typer.Option(help="JSONL file for the set with its masked texts.")] = None,
     kind: Annotated[str | None, typer.Option(help="Kinds, separated by commas. Default: all of the set.")] = None,
     diff: Annotated[bool, typer.Option("--diff", help="Show each masked text against the text.")] = False,
@@ -328,17 +342,13 @@ def mask(
     model: Annotated[
         str | None, typer.Option(help="Ask this language model, as its endpoint calls it. Default: rules, no model.")
     ] = None,
-    provider: Annotated[str, typer.Option(help="The key is read from the variable <PROVIDER>_API_KEY.")] = "openai",
-    base_url: Annotated[str | None, typer.Option(help="Of any OpenAI-compatible endpoint. Default: OpenAI's.")] = None,
-    param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Passed on, VALUE as JSON; may be repeated.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Calls in flight at most.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a whole answer.")] = 120.0,
-    price: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="IN OUT", help="USD per million tokens sent and received.")
-    ] = None,
-    retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Ask again for rejected texts.")] = False,
+    provider: _Provider = "openai",
+    base_url: _BaseUrl = None,
+    param: _Param = None,
+    concurrency: _Concurrency = 16,
+    timeout: _Timeout = 120.0,
+    price: _Price = None,
+    retry_rejected: _RetryRejected = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show a model's calls and tokens; send nothing.")] = False,
 ) -> None:
     """Replace object names by "object": by rules, or by a language model (--model) whose answers rules check."""
@@ -348,8 +358,8 @@ def mask(
     from .progress import show_tally
 
     _check_paid_options(price, dry_run, retry_rejected)
-    loaded = load_description_set(descriptions)
-    kinds = loaded.kinds if kind is None else tuple(name.strip() for name in kind.split(",") if name.strip())
+    loaded = load_description_set(source)
+    kinds = loaded.kinds if kind is None else tuple(_names_in(kind))
     if not kinds:
         raise ValueError(f"--kind {kind!r} names no kind; the set has {', '.join(loaded.kinds)}.")
     if model is None and (dry_run or retry_rejected or param or base_url or price):
@@ -455,7 +465,7 @@ def _show_rejected_masks(rejected: Any) -> None:
 @describe.command(epilog="Example:  kinetext describe rate ucf101 --kind characteristic --rater r1 --out ratings.jsonl")
 @report_errors
 def rate(
-    source: Annotated[str, typer.Argument(metavar="SET", help="Description set: a file, a built-in name or a Hub id.")],
+    source: _Set,
     rater: Annotated[str, typer.Option(help="Your id: letters, digits, - and _. It stands in every answer: no name.")],
     out: Annotated[Path, typer.Option(help="JSON Lines file of answers; an earlier session goes on where it stopped.")],
     against: Annotated[
@@ -483,7 +493,7 @@ def rate(
         with_masked_texts,
     )
 
-    kinds = [name.strip() for name in kind.split(",") if name.strip()]
+    kinds = _names_in(kind)
     first, second = name_set(source), None if against is None else name_set(against)
     if masked:
         first, second = with_masked_texts(first, kinds), second and with_masked_texts(second, kinds)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from .console import report_errors, say
+from .describe import Tokenizer, token_counter
 
 __all__ = ["push"]
 
@@ -35,9 +36,7 @@ def descriptions(
     ratings: Annotated[
         list[Path] | None, typer.Option(help="Ratings of `kinetext describe rate`, for the card; may be repeated.")
     ] = None,
-    tokenizer: Annotated[
-        str, typer.Option(help="Folder or Hub id of the CLIP whose tokens are counted; 'none' counts none.")
-    ] = "openai/clip-vit-base-patch32",
+    tokenizer: Tokenizer = None,
     with_faults: Annotated[
         bool, typer.Option("--with-faults", help="Push although `describe check` finds errors; the card lists them.")
     ] = False,
@@ -45,10 +44,11 @@ def descriptions(
     """Push motion descriptions as parquet with a card, readable by `datasets.load_dataset("org/name")`."""
     from ..hub_cards.dataset_card import push_descriptions, write_dataset_folder
 
-    settings = {"license": license, "ratings": ratings or [], "tokenizer": tokenizer, "with_faults": with_faults}
+    settings: dict[str, Any] = {"license": license, "ratings": ratings or [], "with_faults": with_faults}
+    settings["count_tokens"] = token_counter(tokenizer)
     if dry_run is not None:
-        write_dataset_folder(source, repo_id, dry_run, **settings)  # type: ignore[arg-type]
+        write_dataset_folder(source, repo_id, dry_run, **settings)
         say(f"nothing was pushed; {escape(str(dry_run))} holds what would be")
         return
-    commit = push_descriptions(source, repo_id, private=private, **settings)  # type: ignore[arg-type]
+    commit = push_descriptions(source, repo_id, private=private, **settings)
     say(f"pushed to {escape(repo_id)}, commit {commit}")

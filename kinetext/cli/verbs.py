@@ -37,6 +37,9 @@ def _options() -> None:
     """Keeps verbs as sub-commands, however many there are."""
 
 
+_Descriptions = Annotated[
+    str | None, typer.Option(help="How the classes move, for MoTED: a file, a built-in name or a Hub id.")
+]
 _TAKES_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -59,9 +62,7 @@ def classify(
     labels: Annotated[str, typer.Option(help="Class names, separated by commas; one with a comma in double quotes.")],
     model: Annotated[str, typer.Option(help="Folder or Hub id of a video-text model.")],
     save: Annotated[Path | None, typer.Option(help="Picture to draw: the frames used, and the scores.")] = None,
-    descriptions: Annotated[
-        str | None, typer.Option(help="How the classes move, for MoTED: a file, a built-in name or a Hub id.")
-    ] = None,
+    descriptions: _Descriptions = None,
     template: Annotated[str | None, typer.Option(help="What names are put into, at {}; as saved by default.")] = None,
     decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
 ) -> None:
@@ -248,9 +249,7 @@ def explain(
     text: Annotated[str, typer.Option(help="Class name whose score is explained.")],
     model: Annotated[str, typer.Option(help="Folder or Hub id of an X-CLIP or MoTED.")],
     save: Annotated[Path, typer.Option(help="Picture to draw: heat maps over the frames, and bars for the words.")],
-    descriptions: Annotated[
-        str | None, typer.Option(help="How the class moves, for MoTED: a file, a built-in name or a Hub id.")
-    ] = None,
+    descriptions: _Descriptions = None,
     decoder: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
 ) -> None:
     """Show which patches of the frames and which words a score rests on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,17 +19,19 @@ from .schema import MOTED_KINDS, DescriptionRow, DescriptionSet, name_fault, nor
 
 __all__ = [
     "FILE_ENDINGS",
+    "GENERATED_NAME",
     "find_set_files",
     "read_folder",
     "read_set",
     "write_atomically",
     "write_jsonl",
     "write_parquet",
+    "write_records",
 ]
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(DescriptionRow))
 FILE_ENDINGS = (".jsonl", ".parquet", ".yaml", ".yml", ".json")
-_GENERATED = "descriptions.jsonl"  # the set in the folder of a run of `kinetext describe generate`
+GENERATED_NAME = "descriptions.jsonl"  # the set in the folder of a run of `kinetext describe generate`
 
 
 def read_set(path: str | os.PathLike[str]) -> DescriptionSet:
@@ -58,7 +61,7 @@ def read_set(path: str | os.PathLike[str]) -> DescriptionSet:
 def find_set_files(folder: str | os.PathLike[str]) -> list[Path]:
     """The files in a folder that hold a set: `descriptions.jsonl`, and parquet files at any depth."""
     folder = Path(folder)
-    generated = [folder / _GENERATED] if (folder / _GENERATED).is_file() else []
+    generated = [folder / GENERATED_NAME] if (folder / GENERATED_NAME).is_file() else []
     return [*generated, *sorted(folder.rglob("*.parquet"))]
 
 
@@ -71,12 +74,12 @@ def read_folder(folder: str | os.PathLike[str]) -> DescriptionSet:
     paths = find_set_files(folder)
     if not paths:
         raise ValueError(
-            f"{folder} holds neither {_GENERATED}, which `kinetext describe generate` writes once every text is there, "
-            "nor a parquet file, which `kinetext push descriptions SET ORG/NAME` writes."
+            f"{folder} holds neither {GENERATED_NAME}, which `kinetext describe generate` writes once every text is "
+            "there, nor a parquet file, which `kinetext push descriptions SET ORG/NAME` writes."
         )
-    if paths[0].name == _GENERATED:
+    if paths[0].name == GENERATED_NAME:
         if paths[1:]:
-            raise ValueError(f"{folder} holds {_GENERATED} and parquet files; name the one you mean: {paths[0]}?")
+            raise ValueError(f"{folder} holds {GENERATED_NAME} and parquet files; name the one you mean: {paths[0]}?")
         return read_set(paths[0])
     records = [record for path in paths for record in _parquet_records(path)]
     return _built([_row(record, where) for where, record in records], Path(folder))
@@ -84,7 +87,12 @@ def read_folder(folder: str | os.PathLike[str]) -> DescriptionSet:
 
 def write_jsonl(descriptions: DescriptionSet, path: str | os.PathLike[str]) -> None:
     """Writes one row per line, every column, in the order of the set: equal sets give equal bytes."""
-    lines = (json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in descriptions.rows)
+    write_records((dataclasses.asdict(row) for row in descriptions.rows), path)
+
+
+def write_records(records: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Writes one JSON object per line, in their order."""
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     write_atomically(path, "".join(lines).encode())
 
 

@@ -7,7 +7,6 @@ may add rows to `descriptions.jsonl`; one that would take away or change any is 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .engine import Endpoint, Forecast, Outcome, Request, Tally, cost, forecast_requests, run_requests
-from .files import read_set, write_atomically, write_jsonl
+from .files import GENERATED_NAME, read_set, write_jsonl, write_records
 from .prompts import PROMPTS
 from .schema import KINDS, DescriptionRow, DescriptionSet, places_of
 from .validate import text_faults
@@ -297,7 +296,7 @@ def _check_kept(earlier: Iterable[DescriptionRow], rows: Iterable[DescriptionRow
 
 
 def _set(out: Path) -> Path:
-    return out / "descriptions.jsonl"
+    return out / GENERATED_NAME
 
 
 def _journal(out: str | os.PathLike[str]) -> Path:
@@ -332,8 +331,8 @@ def _write_files(
         incomplete.unlink(missing_ok=True)
         bad.unlink(missing_ok=True)
         return complete
-    _write_records(incomplete, [asdict(row) for row in rows])
-    _write_records(bad, [_rejected_record(dataset, question, outcome) for question, outcome in rejected])
+    write_records((asdict(row) for row in rows), incomplete)
+    write_records((_rejected_record(dataset, question, outcome) for question, outcome in rejected), bad)
     return incomplete
 
 
@@ -341,7 +340,3 @@ def _rejected_record(dataset: str, question: Question, outcome: Outcome) -> dict
     asked = {"class_id": question.class_id, "class_name": question.class_name, "kind": question.kind}
     against = {"contrast_class": question.contrast_class, "rank": question.rank}
     return {"dataset": dataset, **asked, **against, "text": outcome.text, "faults": list(outcome.faults)}
-
-
-def _write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())

@@ -64,7 +64,7 @@ def push_descriptions(
     license: str | None,
     private: bool = False,
     ratings: Sequence[Path] = (),
-    tokenizer: str = "none",
+    count_tokens: Callable[[str], int] | None = None,
     with_faults: bool = False,
 ) -> str:
     """Pushes a set and its card to a data set of the Hub in one commit; returns the commit's hash.
@@ -75,7 +75,7 @@ def push_descriptions(
         license: licence id of the Hub; None only for a shipped set.
         private: make it private; an existing public repository is refused.
         ratings: files of `kinetext describe rate` to summarise in the card.
-        tokenizer: folder or Hub id of the CLIP whose tokens are counted; `none` counts none.
+        count_tokens: of `load_token_counter`; without it lengths are not looked at.
         with_faults: also a set that does not pass `kinetext describe check`; the card lists what is wrong.
 
     Raises:
@@ -90,7 +90,7 @@ def push_descriptions(
             folder,
             license=license,
             ratings=ratings,
-            tokenizer=tokenizer,
+            count_tokens=count_tokens,
             with_faults=with_faults,
         )
         return push_folder(
@@ -110,7 +110,7 @@ def write_dataset_folder(
     *,
     license: str | None,
     ratings: Sequence[Path] = (),
-    tokenizer: str = "none",
+    count_tokens: Callable[[str], int] | None = None,
     with_faults: bool = False,
 ) -> None:
     """Writes into `folder`, which is new or empty, what `push_descriptions` pushes; arguments and errors as there."""
@@ -124,7 +124,7 @@ def write_dataset_folder(
         repo_id=repo_id,
         license=_license(source, license),
         ratings=ratings,
-        count_tokens=None if tokenizer == "none" else load_token_counter(tokenizer),
+        count_tokens=count_tokens,
         with_faults=with_faults,
     )
     write_parquet(descriptions, folder / _PARQUET)

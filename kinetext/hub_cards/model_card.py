@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors import safe_open
 
 from .. import __version__
+from ..descriptions.files import write_atomically
 from ..evaluation.evaluator import EvaluationResult
 from . import citations
 from .markdown import cell, code, one_line
@@ -101,9 +102,7 @@ def write_model_card(
         num_parameters=f"{_num_parameters(folder):,}",
         **{**processor, "template": code(processor["template"])},
     )
-    partial = folder / ".README.md.tmp"
-    partial.write_text(str(card), encoding="utf-8")
-    os.replace(partial, folder / "README.md")
+    write_atomically(folder / "README.md", str(card).encode())
 
 
 def _example_descriptions(descriptions: Sequence[Sequence[str]] | None) -> str:
