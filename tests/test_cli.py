@@ -9,7 +9,7 @@ import pytest
 import torch
 import typer
 from rendered_clips import render_clip
-from testing_utils import tiny_config, tiny_model, tiny_moted
+from testing_utils import run_cli, tiny_config, tiny_model, tiny_moted
 from typer.testing import CliRunner, Result
 
 from kinetext import VideoTextProcessor, cli, doctor
@@ -24,7 +24,7 @@ NOT_AT_HELP = ("av", "decord", "datasets", "safetensors.torch", "transformers.mo
 
 
 def kinetext(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
+    return run_cli(*arguments)
 
 
 def test_help_lists_the_verbs() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import CLIPConfig
+from typer.testing import CliRunner, Result
 
-from kinetext import MotedConfig, MotedModel, XCLIPConfig, XCLIPModel
+from kinetext import MotedConfig, MotedModel, XCLIPConfig, XCLIPModel, cli
 
 TINY_FRAMES = 8
 TINY_IMAGE_SIZE = 32
@@ -132,3 +133,8 @@ def largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:
     """Of two tensors of one shape."""
     assert left.shape == right.shape, (left.shape, right.shape)
     return (left.detach().double() - right.detach().double()).abs().max().item()
+
+
+def run_cli(*arguments: object, keys: str = "", columns: int = 160) -> Result:
+    """What `kinetext` with these arguments prints in a terminal so wide, given `keys`, and its exit code."""
+    return CliRunner().invoke(cli.app, [str(one) for one in arguments], input=keys, env={"COLUMNS": str(columns)})

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from testing_utils import run_cli
+from typer.testing import Result
 
-from kinetext import cli
 from kinetext.descriptions import load_description_set, load_descriptions
 from kinetext.descriptions.agreement import (
     Measure,
@@ -485,7 +485,7 @@ def test_votes_on_other_texts_are_refused() -> None:
 
 
 def kinetext(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["describe", *map(str, arguments)], env={"COLUMNS": "160"})
+    return run_cli("describe", *arguments)
 
 
 def write_answers(path: Path, answers: list[Answer]) -> Path:
@@ -529,7 +529,7 @@ def test_table_fits_into_eighty_columns_and_shows_names_as_they_are(tmp_path: Pa
         ]
         + [replace(one, set_name=":dog:.jsonl") for one in votes_of(run="a")],
     )
-    result = CliRunner().invoke(cli.app, ["describe", "agreement", str(ratings)], env={"COLUMNS": "80"})
+    result = run_cli("describe", "agreement", ratings, columns=80)
     assert ":smile:/[b].jsonl (toy)" in result.output and "│ :dog:.jsonl" in result.output
     table = result.output.partition(":smile:")[2].partition("Fleiss")[0].splitlines()
     assert max(map(len, table)) <= 80

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from llm_stub import BAD_ANSWERS, KEY, LlmStub
-from typer.testing import CliRunner, Result
+from testing_utils import run_cli
+from typer.testing import Result
 
 import kinetext.descriptions
-from kinetext import cli
 from kinetext.data.label_lists import load_label_list
 from kinetext.descriptions.engine import Endpoint
 from kinetext.descriptions.files import read_set
@@ -368,7 +368,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env={"COLUMNS": "160"})
+    return run_cli(*arguments)
 
 
 def describe(stub: LlmStub, out: Path, *more: object, kind: str = "conceptual,characteristic") -> Result:

@@ -5,9 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from testing_utils import run_cli
+from typer.testing import Result
 
-from kinetext import cli
 from kinetext.data.label_lists import load_label_list
 from kinetext.descriptions.files import read_set, write_jsonl, write_parquet
 from kinetext.descriptions.importers import Import, import_csv
@@ -271,7 +271,7 @@ def test_numbered_file_of_ez_clip(shared_dir: Path) -> None:
 
 
 def describe(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["describe", "import", *map(str, arguments)], env={"COLUMNS": "160"})
+    return run_cli("describe", "import", *arguments)
 
 
 def test_verb_writes_the_set_and_prints_what_was_normalised(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from llm_stub import LlmStub
-from typer.testing import CliRunner, Result
+from testing_utils import run_cli
+from typer.testing import Result
 
-from kinetext import cli
 from kinetext.descriptions import DescriptionRow, DescriptionSet, load_description_set
 from kinetext.descriptions.engine import Endpoint
 from kinetext.descriptions.files import write_jsonl
@@ -276,7 +276,7 @@ def test_a_models_answers_are_checked_asked_for_again_and_kept(stub: MaskingStub
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["describe", "mask", *map(str, arguments)], env={"COLUMNS": "200"})
+    return run_cli("describe", "mask", *arguments, columns=200)
 
 
 def test_the_verb_masks_by_rules_and_shows_what_changed(tmp_path: Path) -> None:
@@ -427,15 +427,11 @@ def test_rules_leave_no_fault_in_the_released_texts(shared_dir: Path, name: str)
 
 @pytest.mark.parametrize("option", [["--dry-run"], ["--retry-rejected"], ["--price", "1", "2"], ["--param", "seed=1"]])
 def test_options_of_a_model_are_refused_without_one(option: list[str], tmp_path: Path) -> None:
-    result = CliRunner().invoke(
-        cli.app, ["describe", "mask", "weizmann", "--out", str(tmp_path / "m.jsonl"), "--replace", *option]
-    )
+    result = run("weizmann", "--out", tmp_path / "m.jsonl", "--replace", *option)
     assert result.exit_code == 1 and "are for a model; give --model too" in result.stderr
     assert not (tmp_path / "m.jsonl").exists()
 
 
 def test_an_empty_list_of_kinds_is_refused(tmp_path: Path) -> None:
-    result = CliRunner().invoke(
-        cli.app, ["describe", "mask", "weizmann", "--out", str(tmp_path / "m.jsonl"), "--kind", ""]
-    )
+    result = run("weizmann", "--out", tmp_path / "m.jsonl", "--kind", "")
     assert result.exit_code == 1 and "names no kind; the set has conceptual" in result.stderr

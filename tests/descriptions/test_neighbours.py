@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from testing_utils import tiny_clip_config
+from testing_utils import run_cli, tiny_clip_config
 from transformers import CLIPModel, CLIPTextModel
-from typer.testing import CliRunner
 
-from kinetext.cli import app
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.descriptions.neighbours import nearest_neighbours, read_neighbours, write_neighbours
 from kinetext.evaluation.name_embeddings import embed_names
@@ -92,13 +90,13 @@ def test_the_verb_writes_the_table(tmp_path: Path) -> None:
     encoder = saved_encoder(tmp_path, CLIPModel)
     out = tmp_path / "n.csv"
     arguments = ["describe", "neighbours", "weizmann", "--encoder", str(encoder), "--k", "3", "--out", str(out)]
-    result = CliRunner().invoke(app, arguments)
+    result = run_cli(*arguments)
     assert result.exit_code == 0, result.output
     assert {name: len(own) for name, own in read_neighbours(out).items()} == dict.fromkeys(
         ("bend", "jack", "jump", "pjump", "run", "side", "skip", "walk", "wave1", "wave2"), 3
     )
     out.write_text("edited by hand")
-    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+    result = run_cli(*arguments, columns=300)
     assert result.exit_code == 1 and "is there already, perhaps edited; remove it or give another" in result.output
     assert out.read_text() == "edited by hand"
 

@@ -19,9 +19,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from testing_utils import run_cli
+from typer.testing import Result
 
-from kinetext import cli
 from kinetext.descriptions.files import write_jsonl
 from kinetext.descriptions.rating import (
     CRITERIA,
@@ -58,8 +58,7 @@ def written(path: Path, descriptions: DescriptionSet) -> Path:
 
 
 def kinetext(*arguments: object, keys: str = "") -> Result:
-    arguments = ("describe", *arguments)
-    return CliRunner().invoke(cli.app, [str(one) for one in arguments], input=keys, env={"COLUMNS": "160"})
+    return run_cli("describe", *arguments, keys=keys)
 
 
 # What is asked

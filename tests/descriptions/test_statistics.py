@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from testing_utils import run_cli
 
-from kinetext import cli
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.descriptions import DescriptionRow, DescriptionSet
 from kinetext.descriptions.files import write_jsonl
@@ -112,7 +111,7 @@ def test_verb_shows_several_sets_side_by_side(tmp_path: Path) -> None:
     arguments = ["describe", "statistics", "one.jsonl", "[two].jsonl", "--tokenizer", "tokenizer"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"})
+        result = run_cli(*arguments, columns=80)
     assert result.exit_code == 0, result.output
     titles = [line.strip() for line in result.output.splitlines() if line.startswith("action")]
     assert titles == ["action", "action (masked)"]

@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from testing_utils import run_cli
+from typer.testing import Result
 
-from kinetext import cli
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.descriptions import DescriptionRow, DescriptionSet, load_description_set, shipped_descriptions
 from kinetext.descriptions.files import write_jsonl
@@ -368,7 +368,7 @@ def test_two_thousand_texts_take_seconds() -> None:
 
 
 def describe(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["describe", *map(str, arguments)], env={"COLUMNS": "160"})
+    return run_cli("describe", *arguments)
 
 
 def test_verb_prints_table_and_findings_and_fails_on_errors(tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import torch
 from rendered_clips import render_clip
-from testing_utils import largest_difference, tiny_model, tiny_moted
+from testing_utils import largest_difference, run_cli, tiny_model, tiny_moted
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
-from typer.testing import CliRunner
 
-from kinetext import MotedModel, VideoTextProcessor, XCLIPModel, cli, load_video
+from kinetext import MotedModel, VideoTextProcessor, XCLIPModel, load_video
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.evaluation.relevance import Explanation, StreamRelevance, explain_clip, join_pieces
 
@@ -436,7 +435,7 @@ def test_the_verb_prints_words_and_draws_the_picture(clip: Path, tmp_path: Path,
     xclip(processor).save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
     arguments = [clip, "--text", "pushing off", "--model", tmp_path / "model", "--save", tmp_path / "out.png"]
-    result = CliRunner().invoke(cli.app, ["explain", *map(str, arguments)], env={"COLUMNS": "120"})
+    result = run_cli("explain", *arguments, columns=120)
     assert result.exit_code == 0, result.output
     assert "image stream: pushing off" in result.output
     rows = dict(re.findall(r"│ (\w+) +│ +(\d\.\d{3}) │", result.output))
@@ -454,7 +453,7 @@ def test_the_verb_takes_descriptions_from_a_file(
     options = {"text": "push", "model": tmp_path / "model", "descriptions": tmp_path / "texts.json"}
     arguments = ["explain", clip, "--save", tmp_path / "out.png"]
     arguments += [part for name, value in options.items() for part in (f"--{name}", value)]
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env={"COLUMNS": "120"})
+    result = run_cli(*arguments, columns=120)
     assert result.exit_code == 0, result.output
     titles = re.findall("((?:image|motion) stream: .*)$", result.output, re.MULTILINE)
     assert titles == ["image stream: push", *(f"motion stream: {text}" for text in DESCRIPTIONS)]
@@ -462,6 +461,6 @@ def test_the_verb_takes_descriptions_from_a_file(
 
 def test_the_verb_refuses_a_picture_it_cannot_write_before_it_loads_the_model(tmp_path: Path) -> None:
     arguments = ["explain", "a.mp4", "--text", "x", "--model", "nowhere", "--save", str(tmp_path / "out.mp4")]
-    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "120"})
+    result = run_cli(*arguments, columns=120)
     assert result.exit_code == 1
     assert "'out.mp4' has no picture suffix; use for example .png." in result.output
