@@ -19,4 +19,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # as `kinetext train` ends
+        print("Aborted.", file=sys.stderr)
+        sys.exit(130)

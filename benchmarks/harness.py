@@ -7,19 +7,17 @@ Times are taken in turn, so that a slow minute of the machine meets all subjects
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
-import importlib.util
 import multiprocessing
 import os
-import platform
 import re
 import shlex
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from kinetext.doctor import machine
 from kinetext.evaluation.evaluator import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
-_PACKAGES = ("torch", "transformers", "numpy", "av", "decord")
 _THREADS = 1  # more wait for each other as soon as another process wants a core
 _MIB = 2**20
 
@@ -75,17 +73,6 @@ class Benchmark:
 # Circumstances ------------------------------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, str | int]:
-    """What the numbers depend on."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES if importlib.util.find_spec(name)},
-    }
-
-
 def source() -> str:
     """The commit that ran, and which files of the package or the benchmarks differ from it."""
     changed = [line[3:] for line in _git("status", "--porcelain", "--", "kinetext", "benchmarks/*.py").splitlines()]
@@ -97,15 +84,6 @@ def command() -> str:
     module = Path(sys.argv[0]).with_suffix("")
     name = "benchmarks" if module.name == "__main__" else f"benchmarks.{module.name}"
     return shlex.join(["python", "-m", name, *sys.argv[1:]])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _git(*arguments: str) -> str:
@@ -194,20 +172,28 @@ def _ratios(own: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
 def run(name: str, benchmarks: Sequence[Benchmark]) -> None:
     """Measures the benchmarks of one name, prints their tables and writes results/<name>.json."""
     torch.set_num_threads(_THREADS)
-    console, started = Console(), time.perf_counter()
+    console = Console()
+    with writing(name) as results:
+        for benchmark in benchmarks:
+            results.append(measure(benchmark))
+            console.print(table_of(results[-1]))
+
+
+@contextmanager
+def writing(name: str) -> Iterator[list[dict[str, Any]]]:
+    """A list whose entries are written to results/<name>.json at the end, with their circumstances."""
+    started, results = time.perf_counter(), list[dict[str, Any]]()
     circumstances = {
         "command": command(),
         "source": source(),
         "machine": machine(),
         "load_average_before": os.getloadavg()[0],  # of the last minute
     }
-    results = []
-    for benchmark in benchmarks:
-        results.append(measure(benchmark))
-        console.print(table_of(results[-1]))
+    yield results
     path = RESULTS / f"{name}.json"
     write_json(path, {**circumstances, "results": results})
-    console.print(f"{time.perf_counter() - started:.0f} s; written to {path.relative_to(REPOSITORY)}\n")
+    seconds = time.perf_counter() - started
+    Console().print(f"{seconds:.0f} s; written to {path.relative_to(REPOSITORY)}\n")
 
 
 def table_of(result: dict[str, Any]) -> Table:

@@ -29,7 +29,8 @@ from transformers import PrinterCallback, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from kinetext.data.annotations import Clip, ClipList
-from kinetext.data.datasets import Augmentation, EvalClips, TrainClips
+from kinetext.data.augmentation import Augmentation
+from kinetext.data.datasets import EvalClips, TrainClips
 from kinetext.data.motion_shapes import SEEN_CLASSES, UNSEEN_CLASSES, clip_seed, render_clip
 from kinetext.descriptions import load_descriptions
 from kinetext.evaluation.class_texts import encode_class_texts
@@ -44,6 +45,7 @@ from kinetext.training.trainer import VideoTextTrainer
 from .harness import REPOSITORY, RESULTS, command, machine, source
 
 OUT = RESULTS / "moted_ablation.json"
+STILL = Augmentation("centre", flip_probability=0, color_jitter_probability=0, grayscale_probability=0)
 CLIP = REPOSITORY / "runs" / "moted_ablation" / "clip"
 DESCRIPTIONS = "motion_shapes"
 CLASSES_OF_SPLIT = {"train": SEEN_CLASSES, "validation": SEEN_CLASSES, "unseen": UNSEEN_CLASSES}
@@ -193,7 +195,7 @@ def _train(
             processing_class=processor,
             class_texts=clips.class_names,
             descriptions=_descriptions(model, clips.class_names),
-            train_dataset=TrainClips(clips, processor, seed=seed, augmentation=Augmentation(False, 0.0)),
+            train_dataset=TrainClips(clips, processor, seed=seed, augmentation=STILL),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -95,7 +95,7 @@ def training_moted(with_bank: bool) -> Callable[[], Any]:
 def training_xclip() -> Callable[[], Any]:
     """A training step of X-CLIP-B/16 with frozen text: the image tower and all new modules learn."""
     model = XCLIPModel(XCLIPConfig.preset(PRESET))
-    model.freeze_text()
+    model.set_trainable()
     bank = model.encode_texts(torch.randint(1, 400, (NUM_CLASSES, NUM_TOKENS)))
     return _training_step(model, model.config.vision_config.num_frames, {"text_bank": bank})
 

@@ -1,4 +1,4 @@
-"""kinetext: CLIP learns to read motion. X-CLIP and MoTED for transformers, from a video file to the Hub.
+"""kinetext: CLIP learns to read motion. X-CLIP, MoTED and VideoCLIP for transformers, from a video file to the Hub.
 
 Importing the package registers its classes with the Auto classes of transformers and loads nothing heavy; names are
 loaded when first used.
@@ -14,10 +14,12 @@ from ._registration import register_auto_classes
 
 if TYPE_CHECKING:
     from .modeling.configuration_moted import MotedConfig
+    from .modeling.configuration_video_clip import VideoCLIPConfig
     from .modeling.configuration_xclip import XCLIPConfig
     from .modeling.modeling_moted import MotedModel
+    from .modeling.modeling_video_clip import VideoCLIPForVideoClassification, VideoCLIPModel
     from .modeling.modeling_video_text import TextBank
-    from .modeling.modeling_xclip import XCLIPModel
+    from .modeling.modeling_xclip import XCLIPForVideoClassification, XCLIPModel
     from .processing.processing_video_text import VideoTextProcessor
     from .processing.video_decoding import VideoDecodeError, VideoFrames, load_video
     from .training.arguments import VideoTextTrainingArguments
@@ -31,7 +33,11 @@ except PackageNotFoundError:  # a bare checkout
 _HOME_OF = {
     "MotedConfig": "modeling.configuration_moted",
     "MotedModel": "modeling.modeling_moted",
+    "VideoCLIPConfig": "modeling.configuration_video_clip",
+    "VideoCLIPForVideoClassification": "modeling.modeling_video_clip",
+    "VideoCLIPModel": "modeling.modeling_video_clip",
     "XCLIPConfig": "modeling.configuration_xclip",
+    "XCLIPForVideoClassification": "modeling.modeling_xclip",
     "XCLIPModel": "modeling.modeling_xclip",
     "TextBank": "modeling.modeling_video_text",
     "VideoTextProcessor": "processing.processing_video_text",
@@ -46,12 +52,16 @@ __all__ = [
     "MotedConfig",
     "MotedModel",
     "TextBank",
+    "VideoCLIPConfig",
+    "VideoCLIPForVideoClassification",
+    "VideoCLIPModel",
     "VideoDecodeError",
     "VideoFrames",
     "VideoTextProcessor",
     "VideoTextTrainer",
     "VideoTextTrainingArguments",
     "XCLIPConfig",
+    "XCLIPForVideoClassification",
     "XCLIPModel",
     "load_video",
 ]

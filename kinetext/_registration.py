@@ -19,34 +19,41 @@ from typing import Any
 from transformers.models.auto.configuration_auto import AutoConfig
 
 from .modeling.configuration_moted import MotedConfig
+from .modeling.configuration_video_clip import VideoCLIPConfig
 from .modeling.configuration_xclip import XCLIPConfig
 
 _MODELING_AUTO = "transformers.models.auto.modeling_auto"
 _PROCESSING_AUTO = "transformers.models.auto.processing_auto"
 
-# configuration -> (model class, processor class), as names of `kinetext`
-_CLASSES: dict[Any, tuple[str, str]] = {
-    XCLIPConfig: ("XCLIPModel", "VideoTextProcessor"),
-    MotedConfig: ("MotedModel", "VideoTextProcessor"),
+# configuration -> the class that each Auto class returns for it, as names of `kinetext`
+_MODELS: dict[Any, dict[str, str]] = {
+    XCLIPConfig: {"AutoModel": "XCLIPModel", "AutoModelForVideoClassification": "XCLIPForVideoClassification"},
+    MotedConfig: {"AutoModel": "MotedModel"},
+    VideoCLIPConfig: {
+        "AutoModel": "VideoCLIPModel",
+        "AutoModelForVideoClassification": "VideoCLIPForVideoClassification",
+    },
 }
+_PROCESSOR = "VideoTextProcessor"
 
 
 def register_auto_classes() -> None:
-    """Registers all model families with AutoConfig, AutoModel and AutoProcessor; `import kinetext` calls this."""
-    for config_class in _CLASSES:
+    """Registers all model families with the Auto classes of transformers; `import kinetext` calls this."""
+    for config_class in _MODELS:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     _when_imported(_MODELING_AUTO, _register_models)
     _when_imported(_PROCESSING_AUTO, _register_processors)
 
 
 def _register_models(modeling_auto: ModuleType) -> None:
-    for config_class, (name, _) in _CLASSES.items():
-        modeling_auto.AutoModel.register(config_class, _stand_in(name, config_class), exist_ok=True)
+    for config_class, names in _MODELS.items():
+        for auto_class, name in names.items():
+            getattr(modeling_auto, auto_class).register(config_class, _stand_in(name, config_class), exist_ok=True)
 
 
 def _register_processors(processing_auto: ModuleType) -> None:
-    for config_class, (_, name) in _CLASSES.items():
-        processing_auto.AutoProcessor.register(config_class, _stand_in(name, config_class), exist_ok=True)
+    for config_class in _MODELS:
+        processing_auto.AutoProcessor.register(config_class, _stand_in(_PROCESSOR, config_class), exist_ok=True)
 
 
 def _stand_in(name: str, config_class: type) -> type:

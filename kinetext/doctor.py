@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -26,7 +28,9 @@ _REQUIRED = (
     "numpy",
     "pillow",
     "tensorboard",
+    "matplotlib",
 )
+_NUMERICAL = ("torch", "transformers", "numpy", "av", "decord")
 _OPTIONAL = {  # package -> extra that brings it
     "openai": "descriptions",
     "evaluate": "eval",
@@ -54,6 +58,27 @@ class Check:
 def diagnose() -> list[Check]:
     """Versions, devices, decoders and Hub access of this environment; nothing is printed, changed or downloaded."""
     return [*_versions(), *_devices(), *_decoders(), _torchvision(), _hub_token()]
+
+
+def machine() -> dict[str, str | int]:
+    """What the speed, and the last digits, of a number that was measured here depend on."""
+    versions = {name: _installed_version(name) for name in _NUMERICAL}
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: found for name, found in versions.items() if found is not None},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _installed_version(package: str) -> str | None:

@@ -1,6 +1,8 @@
 """The command line: what verbs print, how they fail, and that help is instant."""
 
 import ast
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 import typer
 from rendered_clips import render_clip
 from testing_utils import run_cli, tiny_config, tiny_model, tiny_moted
+from training_runs import render_clips, write_recipe
 from typer.testing import CliRunner, Result
 
 from kinetext import VideoTextProcessor, cli, doctor
@@ -82,11 +85,38 @@ def test_train_script_says_what_is_wrong_without_a_traceback(tmp_path: Path) -> 
     assert done.returncode == 1 and done.stderr.startswith("error: ") and "none.yaml" in done.stderr
 
 
+def test_ctrl_c_ends_the_train_script_without_a_traceback(tmp_path: Path) -> None:
+    clips = render_clips(tmp_path / "clips", per_class=2)
+    recipe = write_recipe(tmp_path / "recipe.yaml", max_steps=100_000, save_strategy="no", eval_strategy="no")
+    command = [
+        sys.executable,
+        "train.py",
+        str(recipe),
+        "--data_root",
+        str(clips),
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None and "1 process on cpu" in process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to data workers as well
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and errors.endswith("Aborted.\n") and "Traceback" not in errors
+
+
 # Errors
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("bad [value]"), FileNotFoundError("no file"), VideoDecodeError("clip.mp4: no frames")]
+    "error",
+    [
+        ValueError("bad [value]"),
+        FileNotFoundError("no file"),
+        VideoDecodeError("clip.mp4: no frames"),
+        FloatingPointError("the loss is nan"),
+    ],
 )
 def test_errors_a_user_can_cause_are_reported_without_traceback(error: Exception) -> None:
     app = typer.Typer()

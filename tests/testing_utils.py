@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPConfig
+from transformers import CLIPConfig, CLIPModel
 from typer.testing import CliRunner, Result
 
-from kinetext import MotedConfig, MotedModel, XCLIPConfig, XCLIPModel, cli
+from kinetext import MotedConfig, MotedModel, VideoCLIPConfig, VideoCLIPModel, XCLIPConfig, XCLIPModel, cli
 
 TINY_FRAMES = 8
 TINY_IMAGE_SIZE = 32
@@ -81,6 +82,14 @@ def tiny_clip_config(*, vocab_size: int = TINY_VOCABULARY, max_tokens: int = 16)
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=config["projection_dim"])
 
 
+def tiny_clip(config: CLIPConfig | None = None) -> CLIPModel:
+    """A tiny CLIP in evaluation mode with scattered weights; the same ones each time for the same configuration."""
+    torch.manual_seed(0)
+    clip = CLIPModel(config or tiny_clip_config())
+    scatter_weights(clip)
+    return clip.eval()
+
+
 def tiny_moted_config(
     *, num_frames: int = TINY_FRAMES, vocab_size: int = TINY_VOCABULARY, max_tokens: int = 16, **overrides: Any
 ) -> MotedConfig:
@@ -94,6 +103,41 @@ def tiny_moted(*, attn_implementation: str = "sdpa", **config: Any) -> MotedMode
     """A tiny MoTED in evaluation mode with scattered weights; the same ones each time for the same arguments."""
     torch.manual_seed(0)
     model = MotedModel._from_config(tiny_moted_config(**config), attn_implementation=attn_implementation)
+    scatter_weights(model)
+    return model.eval()
+
+
+def tiny_moted_fields(**fields: Any) -> str:
+    """The `model_config` of a recipe for a tiny MoTED, as JSON; its vocabulary is that of the recipe's texts."""
+    config = tiny_clip_config(max_tokens=77).to_dict()
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    text = {name: config["text_config"][name] for name in sizes}
+    vision = {name: config["vision_config"][name] for name in (*sizes, "image_size", "patch_size")}
+    motion = {"motion_hidden_size": 24, "motion_num_attention_heads": 2, "joint_num_attention_heads": 2}
+    return json.dumps({"text_config": text, "vision_config": vision, "projection_dim": 32, **motion, **fields})
+
+
+def tiny_video_clip_config(
+    pooling: str = "mean",
+    *,
+    num_frames: int | None = None,
+    vocab_size: int = TINY_VOCABULARY,
+    max_tokens: int = 16,
+    **overrides: Any,
+) -> VideoCLIPConfig:
+    """A VideoCLIP on `tiny_clip_config`; its transformer over frames has two layers of two heads."""
+    clip = tiny_clip_config(vocab_size=vocab_size, max_tokens=max_tokens)
+    fields = {"temporal_pooling": pooling, "temporal_num_layers": 2, "temporal_num_attention_heads": 2, **overrides}
+    frames = num_frames or (1 if pooling == "one_frame" else TINY_FRAMES)
+    return VideoCLIPConfig.from_clip_config(clip, num_frames=frames, **fields)
+
+
+def tiny_video_clip(pooling: str = "mean", *, attn_implementation: str = "sdpa", **config: Any) -> VideoCLIPModel:
+    """A tiny VideoCLIP in evaluation mode with scattered weights; the same ones each time for the same arguments."""
+    torch.manual_seed(0)
+    model = VideoCLIPModel._from_config(
+        tiny_video_clip_config(pooling, **config), attn_implementation=attn_implementation
+    )
     scatter_weights(model)
     return model.eval()
 
@@ -133,6 +177,20 @@ def largest_difference(left: torch.Tensor, right: torch.Tensor) -> float:
     """Of two tensors of one shape."""
     assert left.shape == right.shape, (left.shape, right.shape)
     return (left.detach().double() - right.detach().double()).abs().max().item()
+
+
+def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the gradients there are, by the names of their parameters."""
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_equal_gradients(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    """Equal up to rounding, for the same parameters, and some at all."""
+    assert left.keys() == right.keys() and left
+    largest = max(gradient.norm().item() for gradient in left.values())
+    for name, gradient in left.items():
+        difference = (gradient - right[name]).norm().item()
+        assert difference <= 1e-4 * gradient.norm().item() + 1e-6 * largest, name
 
 
 def run_cli(*arguments: object, keys: str = "", columns: int = 160) -> Result:

@@ -38,7 +38,8 @@ def _is_users(error: Exception) -> bool:
 
     from ..processing.video_decoding import VideoDecodeError
 
-    return isinstance(error, (ValueError, OSError, ImportError, VideoDecodeError, StrictDataclassError))
+    causes = (ValueError, OSError, ImportError, FloatingPointError, VideoDecodeError, StrictDataclassError)
+    return isinstance(error, causes)
 
 
 def _message(error: Exception) -> str:

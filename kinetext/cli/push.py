@@ -16,11 +16,6 @@ __all__ = ["push"]
 push = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Push to the Hub, in one commit, with a card.")
 
 
-@push.callback()
-def _options() -> None:
-    """Keeps what is pushed as sub-commands, however many there are."""
-
-
 @push.command(epilog="Example:  kinetext push descriptions runs/ucf101/descriptions.jsonl you/ucf101-motion --private")
 @report_errors
 def descriptions(
@@ -51,4 +46,21 @@ def descriptions(
         say(f"nothing was pushed; {escape(str(dry_run))} holds what would be")
         return
     commit = push_descriptions(source, repo_id, private=private, **settings)
+    say(f"pushed to {escape(repo_id)}, commit {commit}")
+
+
+@push.command(epilog="Example:  kinetext push model runs/ucf101 you/xclip-ucf101 --license cc-by-nc-4.0")
+@report_errors
+def model(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of a finished run.")],
+    repo_id: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The model on the Hub; made if not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the model private.")] = False,
+    license: Annotated[
+        str | None, typer.Option(help="Licence id of the Hub, e.g. apache-2.0; needed unless the card names one.")
+    ] = None,
+) -> None:
+    """Push a trained model with its processor, code, card, report and results; no checkpoints, no optimizer states."""
+    from ..hub_cards.push_run import push_run
+
+    commit = push_run(folder, repo_id, private=private, license=license)
     say(f"pushed to {escape(repo_id)}, commit {commit}")

@@ -132,6 +132,36 @@ def evaluate(
     Console().print(table)
 
 
+@app.command(
+    "cross-validate",
+    epilog="Example:  kinetext cross-validate recipes/weizmann_moted.yaml recipes/weizmann.yaml --data-root clips "
+    "--output-dir runs/loso --group-by '([a-z]+)_' --jobs 2",
+)
+@report_errors
+def cross_validate(
+    recipes: Annotated[list[Path], typer.Argument(help="YAML files of settings, as of train.")],
+    data_root: Annotated[Path, typer.Option(help="Folder that the recipes' paths of clips are relative to.")],
+    output_dir: Annotated[Path, typer.Option(help="Folder for runs, table and pictures; finished folds are kept.")],
+    group_by: Annotated[str, typer.Option(help="Regular expression whose parentheses name the group of a file name.")],
+    jobs: Annotated[int, typer.Option(help="Folds to run at the same time.", min=1)] = 1,
+) -> None:
+    """Train on all groups of clips but one and evaluate on that, each in turn; exit code 1 if a run fails."""
+    from ..training.cross_validation import cross_validate
+
+    done = cross_validate(recipes, data_root=data_root, output_dir=output_dir, group_by=group_by, jobs=jobs)
+    heading, *rows = done.rows()
+    table = table_of(heading[0], *(f"{escape(name)}#" for name in heading[1:]))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)
+    for path in done.files:
+        say(f"written: {escape(str(path))}")
+    for name, reason in done.failures.items():
+        say(f"[bold red]failed:[/] {escape(f'{name}: {reason}')}")
+    if done.failures:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example:  kinetext convert k400_16_8.pth xclip-b16 --tokenizer openai/clip-vit-base-patch16")
 @report_errors
 def convert(

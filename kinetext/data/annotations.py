@@ -1,181 +1,220 @@
-"""Lists of labelled clips, from folders, CSV files and `datasets`."""
+"""Lists of labelled clips, from folders, annotation files, `datasets` and tar shards."""
 
 from __future__ import annotations
 
 import csv
-import fnmatch
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import io
+import logging
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+from .annotation_formats import (
+    KINETICS_COLUMNS,
+    clips_from_hmdb,
+    clips_from_kinetics,
+    clips_from_list,
+    clips_from_something,
+    is_hmdb,
+    read_text,
 )
+from .clip_lists import VIDEO_SUFFIXES, Clip, ClipList, Row, check_named, label_rows, locate
+from .saved_datasets import HUB_PREFIX, clips_from_dataset, is_saved_dataset, open_dataset
+from .tar_shards import clips_from_shards, find_shards
 
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "Clip",
+    "ClipList",
+    "clips_from_csv",
+    "clips_from_dataset",
+    "clips_from_folder",
+    "read_clips",
+    "text_of_class",
+]
 
-@dataclass(frozen=True)
-class Clip:
-    """One labelled video.
+logger = logging.getLogger(__name__)
 
-    Attributes:
-        clip_id: its name in results, and the seed of its random choices; unique in a list.
-        source: what `load_video` takes, or a function without arguments that returns it.
-        label: index into the class names.
-    """
+MAX_FAILED_SHARE = 0.1
+"""Share of a list that may be missing or damaged: a copy of Kinetics lacks about as much (kinetics-i3d#51)."""
 
-    clip_id: str
-    source: Any
-    label: int
-
-
-@dataclass(frozen=True)
-class ClipList:
-    """Clips and the class names their labels point into.
-
-    Attributes:
-        clips: the clips, in a fixed order.
-        class_names: N names, as written in the data.
-    """
-
-    clips: tuple[Clip, ...]
-    class_names: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        seen: set[str] = set()
-        for clip in self.clips:
-            if clip.clip_id in seen:
-                raise ValueError(f"the clip {clip.clip_id!r} is listed twice; list every clip once.")
-            seen.add(clip.clip_id)
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def split_by_name(self, patterns: Sequence[str]) -> tuple[ClipList, ClipList]:
-        """(the others, those whose file name matches one of the shell-style patterns), e.g. to leave people out.
-
-        Raises:
-            ValueError: if a pattern matches nothing, or nothing is left.
-        """
-        matches = {
-            pattern: {clip.clip_id for clip in self.clips if fnmatch.fnmatch(Path(clip.clip_id).name, pattern)}
-            for pattern in patterns
-        }
-        for pattern, matched in matches.items():
-            if not matched:
-                raise ValueError(f"hold-out pattern {pattern!r} matches no file, e.g. not {self.clips[0].clip_id!r}.")
-        held_out = set().union(*matches.values())
-        rest = tuple(clip for clip in self.clips if clip.clip_id not in held_out)
-        if not rest:
-            raise ValueError(f"hold-out patterns {list(patterns)} match every clip; nothing is left to train on.")
-        return replace(self, clips=rest), replace(
-            self, clips=tuple(clip for clip in self.clips if clip.clip_id in held_out)
-        )
+_KINDS = (
+    "a folder of <class>/<clip>, a CSV file with path,label, an annotation file (UCF-101, HMDB-51, Kinetics, "
+    "Something-Something, mmaction, X-CLIP), a folder that `datasets` saved or of parquet files, tar shards, "
+    f"or {HUB_PREFIX}owner/name"
+)
+_SHOWN = 3
+_IN_CLASSES = "[!.]*/[!.]*"
+_ELSEWHERE = ("[!.]*", "[!.]*/[!.]*/**/[!.]*")
 
 
 def read_clips(
-    source: str | Path, *, data_root: str | Path = ".", class_names: Sequence[str] | None = None
+    source: str | Path,
+    *,
+    data_root: str | Path = ".",
+    class_names: Sequence[str] | None = None,
+    max_missing_share: float = MAX_FAILED_SHARE,
 ) -> ClipList:
-    """Clips of a folder (`<class>/<clip>`), a CSV file (`path,label`), or a `datasets` folder (`save_to_disk`).
+    """Clips of whatever annotates them, recognised by what is there.
+
+    | source | is |
+    |---|---|
+    | folder | `<class>/<clip>`; what `datasets` saved; parquet files; tar shards; HMDB-51's split files |
+    | `.csv` | `path,label` or, by its columns, a list of Kinetics |
+    | `.json` | a list of Something-Something V2 |
+    | `.tar`, `x-{0000..0012}.tar` | tar shards as WebDataset makes them |
+    | another file | a text list: UCF-101's, mmaction's, X-CLIP's |
+    | `hub:owner/name` | a data set of the Hub |
+
+    Where several lists lie in one place, `:part` behind the source says which: `hub:owner/name:validation` (`train` by
+    default), `saved:validation`, `hmdb_splits:test1`.
+
+    A listed file that is not on disk stays in the list and is reported: training replaces it, evaluation counts it as
+    failed.
 
     Args:
-        source: folder or file, relative to `data_root`.
-        data_root: where paths, also those inside a CSV, are relative to.
-        class_names: the classes in label order; by default the sorted ones found. Needed where two lists must agree.
+        source: folder or file, relative to `data_root`; or a data set of the Hub.
+        data_root: where paths, also those inside a list, are relative to.
+        class_names: the classes in label order; by default the list's own, else the sorted ones found. Needed where two
+            lists must agree, and where classes are only numbered.
+        max_missing_share: more of a list than this must not be missing.
 
     Raises:
-        FileNotFoundError: if `source` does not exist.
-        ValueError: if it holds no clip, or a class outside `class_names`.
+        FileNotFoundError: if `source` does not exist, or too much of what it lists.
+        ValueError: if it is of no known kind, holds no clip, or a class outside `class_names`.
     """
-    path = Path(data_root) / source
-    if not path.exists():
-        raise FileNotFoundError(f"no clips at {path}; give a folder of <class>/<clip>, or a CSV file with path,label.")
-    if path.is_file():
-        return clips_from_csv(path, data_root=data_root, class_names=class_names)
-    if (path / "dataset_info.json").is_file():
-        from datasets import load_from_disk
+    if str(source).startswith(HUB_PREFIX):
+        return clips_from_dataset(open_dataset(source), class_names=class_names)
+    path, part = locate(source, data_root)
+    has_class_folders = part is None and any(_videos(path, _IN_CLASSES))
+    if not has_class_folders:
+        if shards := find_shards(path):
+            return clips_from_shards(shards, class_names=class_names)
+        if not path.exists():
+            raise FileNotFoundError(f"no clips at {path}; give {_KINDS}.")
+        if path.is_dir() and is_saved_dataset(path):
+            return clips_from_dataset(open_dataset(source, data_root=data_root), class_names=class_names)
+    if path.is_dir() and is_hmdb(path):
+        clips = clips_from_hmdb(path, part, data_root=data_root, class_names=class_names)
+    elif path.is_dir() and part is None:
+        if strays := [*find_shards(path), *sorted(path.glob("*.parquet"))]:
+            names = ", ".join(stray.name for stray in strays[:_SHOWN])
+            logger.warning(
+                "%s is read as a folder of <class>/<clip>, not its %d data files: %s.", path, len(strays), names
+            )
+        clips = clips_from_folder(path, class_names=class_names)
+    elif path.is_dir():
+        raise FileNotFoundError(f"{path} has no part {part!r}: it is a folder of <class>/<clip>; name its sub-folder.")
+    else:
+        clips = _clips_from_file(path, data_root, class_names)
+    _check_on_disk(clips, path, max_missing_share)
+    return clips
 
-        return clips_from_dataset(load_from_disk(path), class_names=class_names)
-    return clips_from_folder(path, class_names=class_names)
+
+def _clips_from_file(path: Path, data_root: str | Path, class_names: Sequence[str] | None) -> ClipList:
+    read = {".csv": clips_from_csv, ".json": clips_from_something}.get(path.suffix.lower(), clips_from_list)
+    return read(path, data_root=data_root, class_names=class_names)
+
+
+def _check_on_disk(clips: ClipList, source: Path, max_missing_share: float) -> None:
+    missing = [clip.source for clip in clips.clips if not os.path.exists(clip.source)]
+    if not missing:
+        return
+    report = (
+        f"{len(missing)} of the {len(clips)} clips that {source} lists are not on disk, "
+        f"e.g. {', '.join(missing[:_SHOWN])}"
+    )
+    if len(missing) == len(clips) or len(missing) > max_missing_share * len(clips):
+        raise FileNotFoundError(
+            f"{report}: more than max_failed_share={max_missing_share:g} of them. Set data_root to where they are, "
+            "list what is there, or allow more."
+        )
+    logger.warning("%s: training replaces them by clips of their class, evaluation counts them as failed.", report)
 
 
 def clips_from_folder(root: str | Path, *, class_names: Sequence[str] | None = None) -> ClipList:
-    """Clips of `root/<class>/<clip>`; what has no video suffix, or a leading dot, is left aside."""
+    """Clips of `root/<class>/<clip>`; what has no video suffix, or a leading dot, is left aside.
+
+    Videos elsewhere, and folders without any, are left out and reported.
+    """
     root = Path(root)
-    files = sorted(
-        path for path in root.glob("[!.]*/[!.]*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-    )
+    files = sorted(_videos(root, _IN_CLASSES))
     if not files:
         raise ValueError(f"{root} holds no video in the layout <class>/<clip>{{{', '.join(sorted(VIDEO_SUFFIXES))}}}.")
-    return _clip_list([(path.relative_to(root).as_posix(), str(path), path.parent.name) for path in files], class_names)
+    if elsewhere := [path for pattern in _ELSEWHERE for path in sorted(_videos(root, pattern))]:
+        logger.warning(
+            "%d videos in %s are left out, e.g. %s: they are not in the layout <class>/<clip>.",
+            len(elsewhere),
+            root,
+            elsewhere[0].relative_to(root).as_posix(),
+        )
+    classes = {path.parent for path in files}
+    if empty := sorted(path.name for path in root.glob("[!.]*") if path.is_dir() and path not in classes):
+        logger.warning("%d folders in %s are no classes, e.g. %s: no video lies in them.", len(empty), root, empty[0])
+    return label_rows(
+        [Row(path.relative_to(root).as_posix(), str(path), path.parent.name) for path in files], class_names
+    )
+
+
+def _videos(root: Path, pattern: str) -> Iterator[Path]:
+    """Also links that lead nowhere: they are listed, and then missing."""
+    return (path for path in root.glob(pattern) if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir())
 
 
 def clips_from_csv(path: str | Path, *, data_root: str | Path, class_names: Sequence[str] | None = None) -> ClipList:
     """Clips of a CSV file with the columns `path` and `label` (a class name, or an index into `class_names`).
 
-    Other columns, a byte order mark, empty lines and spaces around cells do not matter.
+    Other columns, a byte order mark, empty lines and spaces around cells do not matter. A file without these columns
+    but with those of Kinetics is read as such.
     """
-    rows: list[tuple[str, Any, str]] = []
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, skipinitialspace=True)
-        columns = [cell.strip() for cell in next(reader, [])]
-        if not {"path", "label"} <= set(columns):
-            raise ValueError(f"{path} starts with {columns}; its first line must name the columns path,label.")
-        for cells in reader:
-            if not "".join(cells).strip():
-                continue
-            if len(cells) != len(columns):
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells for the {len(columns)} columns {columns}: "
-                    f"{cells}. Put a cell that holds a comma in double quotes."
-                )
-            row = {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}
-            if not row["path"] or not row["label"]:
-                raise ValueError(f"{path}, line {reader.line_num}: path or label is empty: {row}.")
-            rows.append((row["path"], str(Path(data_root) / row["path"]), row["label"]))
+    rows = _read_csv(path)
+    if not {"path", "label"} <= rows[0].keys():
+        return clips_from_kinetics(rows, path, data_root=data_root, class_names=class_names)
+    if class_names is None:
+        check_named([row["label"] for row in rows], path)
+    return label_rows(
+        [Row(posixpath.normpath(row["path"]), str(Path(data_root) / row["path"]), row["label"]) for row in rows],
+        class_names,
+    )
+
+
+def _read_csv(path: str | Path) -> list[dict[str, str]]:
+    """The rows by column; raises unless there are some, with the columns of one of the two kinds."""
+    rows: list[dict[str, str]] = []
+    lines = _csv_lines(Path(path))
+    _, header = next(lines, (0, []))
+    columns = [cell.strip() for cell in header]
+    if not ({"path", "label"} <= set(columns) or set(KINETICS_COLUMNS) <= set(columns)):
+        raise ValueError(
+            f"{path} starts with {columns}; its first line must name the columns path,label or those of Kinetics, "
+            f"{','.join(KINETICS_COLUMNS)}. (A list without a first line is read if its name ends in .txt.)"
+        )
+    for number, cells in lines:
+        if not "".join(cells).strip():
+            continue
+        if len(cells) != len(columns):
+            raise ValueError(
+                f"{path}, line {number}: {len(cells)} cells for the {len(columns)} columns {columns}: "
+                f"{cells}. Put a cell that holds a comma in double quotes."
+            )
+        row = {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}
+        if {"path", "label"} <= row.keys() and not (row["path"] and row["label"]):
+            raise ValueError(f"{path}, line {number}: path or label is empty: {row}.")
+        rows.append(row)
     if not rows:
         raise ValueError(f"{path} lists no clip.")
-    return _clip_list(rows, class_names)
+    return rows
 
 
-def clips_from_dataset(
-    dataset: Any, *, video_column: str = "video", label_column: str = "label", class_names: Sequence[str] | None = None
-) -> ClipList:
-    """Clips of a map-style `datasets.Dataset` with a Video and a ClassLabel (or class-name) column.
-
-    Videos are decoded by kinetext, so neither torchcodec nor a decode by `datasets` is needed.
-    """
-    from datasets import Video
-
-    for column in (video_column, label_column):
-        if column not in dataset.column_names:
-            raise ValueError(f"the dataset has the columns {dataset.column_names}, none is {column!r}.")
-    if isinstance(dataset.features[video_column], Video):
-        dataset = dataset.cast_column(video_column, Video(decode=False))
-    feature = dataset.features[label_column]
-    labels = dataset[label_column]
-    names = [feature.int2str(label) for label in labels] if hasattr(feature, "int2str") else [str(x) for x in labels]
-    if class_names is None and hasattr(feature, "names"):
-        class_names = feature.names
-    rows = [(f"{index:08d}", partial(_cell, dataset, index, video_column), name) for index, name in enumerate(names)]
-    return _clip_list(rows, class_names)
-
-
-def _cell(dataset: Any, row: int, column: str) -> Any:
-    return dataset[row][column]
-
-
-def _clip_list(rows: Sequence[tuple[str, Any, str]], class_names: Sequence[str] | None) -> ClipList:
-    """Clips of (id, source, class) rows; a class is a name or, where `class_names` are given, an index into them."""
-    names = tuple(class_names) if class_names is not None else tuple(sorted({name for _, _, name in rows}))
-    label_of = {name: label for label, name in enumerate(names)}
-    if class_names is not None:
-        label_of = {str(label): label for label in range(len(names))} | label_of  # a class that is called "3" wins
-    for clip_id, _, name in rows:
-        if name not in label_of:
-            raise ValueError(f"{clip_id} has the class {name!r}, which is none of the {len(names)} classes {names}.")
-    return ClipList(tuple(Clip(clip_id, source, label_of[name]) for clip_id, source, name in rows), names)
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of a file; strict, or an open quote would take in all lines up to the next one."""
+    reader = csv.reader(io.StringIO(read_text(path)), skipinitialspace=True, strict=True)
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; is there a double quote too many?") from error
 
 
 def text_of_class(class_name: str) -> str:

@@ -11,14 +11,23 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..descriptions.load import HUB_ID, two_meanings
 from ..descriptions.schema import name_fault, normalised_name
 
-__all__ = ["LabelList", "load_label_list", "shipped_label_lists"]
+__all__ = ["FLIP_TWINS", "LabelList", "load_label_list", "shipped_label_lists"]
+
+# Classes of shipped lists that a mirrored clip changes into each other (the three pairs that DiST and Text4Vis swap).
+FLIP_TWINS: Mapping[str, Mapping[str, str]] = {
+    "ssv2": {
+        "Pulling something from left to right": "Pulling something from right to left",
+        "Pushing something from left to right": "Pushing something from right to left",
+        "Turning the camera left while filming something": "Turning the camera right while filming something",
+    }
+}
 
 _LISTS = Path(__file__).parent / "class_names"
 _NAME_COLUMNS = ("name", "class", "class_name", "label")

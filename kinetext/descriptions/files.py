@@ -21,6 +21,7 @@ __all__ = [
     "FILE_ENDINGS",
     "GENERATED_NAME",
     "find_set_files",
+    "parse_file",
     "read_folder",
     "read_set",
     "write_atomically",
@@ -55,7 +56,7 @@ def read_set(path: str | os.PathLike[str]) -> DescriptionSet:
     if ending in (".jsonl", ".parquet"):
         records = _jsonl_records(path) if ending == ".jsonl" else _parquet_records(path)
         return _built([_row(record, where) for where, record in records], path)
-    return _from_mapping(_parse(path), path)
+    return _from_mapping(parse_file(path), path)
 
 
 def find_set_files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -200,7 +201,8 @@ def _from_mapping(content: Any, path: Path) -> DescriptionSet:
     return _built(rows, path)
 
 
-def _parse(path: Path) -> Any:
+def parse_file(path: Path) -> Any:
+    """The content of a JSON or YAML file in which no key is there twice; ValueError names the file."""
     try:
         if path.suffix.lower() == ".json":
             return json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_unique_keys)
@@ -215,7 +217,7 @@ def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     content: dict[Any, Any] = {}
     for key, value in pairs:
         if key in content:
-            raise ValueError(f"{key!r} is there twice; merge the two lists")
+            raise ValueError(f"{key!r} is there twice; merge the two, or leave one out")
         content[key] = value
     return content
 

@@ -47,9 +47,14 @@ def encode_class_texts(
         template: what the names are put into, at `{}`; the saved one by default.
 
     Raises:
-        ValueError: if model and processor do not agree on the motion frames.
+        ValueError: if model and processor do not agree on the motion frames, or the model is a classifier.
     """
     check_motion_frames(model, processor)
+    if not hasattr(model, "encode_texts"):
+        raise ValueError(
+            f"this {type(model).__name__} reads no class texts: it tells apart {list(model.config.id2label.values())}. "
+            "Evaluate it on clips of these classes, or take a model with a text tower."
+        )
     if descriptions is None and uses_descriptions(model):
         logger.warning(
             "this %s was made to read descriptions of the classes and gets none, so class names stand in for them; "

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor
 
 from ..conversion.xclip import HUB_ID
+from ..modeling.configuration_video_text import is_classifier
 from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import DECODERS, VideoFrames
 from .class_texts import encode_class_texts, uses_descriptions
@@ -42,19 +43,35 @@ def load_model(name: str) -> tuple[Any, VideoTextProcessor]:
 
     Raises:
         OSError: if there is no such folder or repository.
-        ValueError: if it holds no video-text model of kinetext.
+        ValueError: if it holds no model of kinetext, or lacks some of its weights.
     """
     if Path(name).exists() and not Path(name).is_dir():
         raise ValueError(f"{name} is a file; give the folder that save_pretrained wrote, or a Hub id.")
     if not Path(name).exists() and not HUB_ID.fullmatch(name):
         raise FileNotFoundError(f"there is no folder {name}, and it is no Hub id (those read owner/name).")
-    model = AutoModel.from_pretrained(name)
-    if not hasattr(model, "encode_texts"):
+    auto_class = AutoModelForVideoClassification if is_classifier(AutoConfig.from_pretrained(name)) else AutoModel
+    model, loading = auto_class.from_pretrained(name, output_loading_info=True)
+    if not hasattr(model, "get_video_features"):
         raise ValueError(f"{name} is a {model.config.model_type!r} model; a video-text model such as xclip is wanted.")
+    check_whole(name, loading["missing_keys"])
     processor = AutoProcessor.from_pretrained(name)
     if not isinstance(processor, VideoTextProcessor):  # repositories saved by transformers name its own processor
         processor = VideoTextProcessor.from_pretrained(name)
     return model.eval(), processor
+
+
+def check_whole(name: str, missing: Collection[str]) -> None:
+    """Raises ValueError where a model would get random weights for those that its folder lacks.
+
+    Args:
+        name: folder or Hub repository.
+        missing: names of these weights.
+    """
+    if missing:
+        raise ValueError(
+            f"{name} lacks {len(missing)} weights of its model, such as {min(missing)}. If it is a checkpoint of a run "
+            "with lora_rank, whose adapters are not merged yet, use the folder that the finished run wrote."
+        )
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..modeling.modeling_moted import MotedModel
+from ..modeling.modeling_video_clip import VideoCLIPModel
 from ..modeling.modeling_xclip import XCLIPModel
 
 TEXT_TOWER = "text tower"
@@ -48,6 +49,15 @@ _TOWERS: dict[str, tuple[type[Any], dict[str, str]]] = {
             "motion encoder": r"motion_encoder|motion_projection",
             "video fusion and logits": r"video_fusion|logit_scale$|$",
             TEXT_MODULES: r"text_adapter|text_fusion",
+            TEXT_TOWER: r"text_model|text_projection",
+        },
+    ),
+    "video_clip": (
+        VideoCLIPModel,
+        {
+            "image tower": r"visual_projection|vision_model|joint_position_embedding",
+            "transformer over frames": r"temporal_transformer",
+            "logits": r"logit_scale$|$",
             TEXT_TOWER: r"text_model|text_projection",
         },
     ),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
+import io
 import math
-import os
-import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageFont
 
+from ..descriptions.files import write_atomically
 from ..processing.video_decoding import VideoFrames
 
 INK, GREY, PAPER = (32, 33, 36), (110, 113, 118), (255, 255, 255)
@@ -25,10 +25,9 @@ def check_picture_path(path: Path) -> None:
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Writes the picture, making its folder; an existing file is replaced only when the new one is complete."""
     check_picture_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        picture.save(Path(folder) / path.name)
-        os.replace(Path(folder) / path.name, path)
+    content = io.BytesIO()
+    picture.save(content, format=Image.registered_extensions()[path.suffix.lower()])
+    write_atomically(path, content.getvalue())
 
 
 def frame_caption(frames: VideoFrames, index: int) -> str:

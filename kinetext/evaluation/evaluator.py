@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
+from rich.progress import track
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
 
 from ..data.datasets import EvalClips
+from ..data.workers import ignore_sigterm
+from ..descriptions.files import write_atomically
 from ..modeling.modeling_video_text import TextBank
+from .bars import progress_console
 from .metrics import topk_hits
 
 
@@ -70,6 +72,13 @@ class EvaluationResult:
             "coverage": len(decoded) / len(self.predictions),
         }
 
+    def confusion(self) -> np.ndarray:
+        """(N, N) counts of decoded clips; row: true class, column: predicted class."""
+        counts = np.zeros((len(self.class_names), len(self.class_names)), dtype=int)
+        for prediction in self.decoded:
+            counts[prediction.label, prediction.predicted] += 1
+        return counts
+
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON, where an accuracy over no clip is null."""
         return {
@@ -83,7 +92,7 @@ class EvaluationResult:
 def evaluate_clips(
     model: Any,
     dataset: EvalClips,
-    text_bank: TextBank,
+    text_bank: TextBank | None,
     *,
     batch_size: int = 8,
     num_workers: int = 0,
@@ -93,6 +102,7 @@ def evaluate_clips(
 ) -> EvaluationResult:
     """Classifies every clip once, whatever the number of processes, workers and clips per batch.
 
+    A video classifier has its classes inside, and `text_bank` is None.
     Probabilities are averaged over the views of a clip (`main.py`). Each process takes every num_processes-th clip
     and gets the results of all. Every module of the model is left in the mode it was in.
 
@@ -101,26 +111,36 @@ def evaluate_clips(
     """
     if len(dataset) == 0:
         raise ValueError("there are no clips to evaluate.")
-    if len(text_bank) != len(dataset.clips.class_names):
-        raise ValueError(f"the bank has {len(text_bank)} texts, the clips {len(dataset.clips.class_names)} classes.")
+    class_names = dataset.clips.class_names if text_bank is None else text_bank.names
+    if len(class_names) != len(dataset.clips.class_names):
+        raise ValueError(f"the bank has {len(class_names)} texts, the clips {len(dataset.clips.class_names)} classes.")
     indices = range(process_index, len(dataset), num_processes)
-    loader = DataLoader(Subset(dataset, indices), batch_size=batch_size, num_workers=num_workers, collate_fn=list)
+    loader = DataLoader(
+        Subset(dataset, indices),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=list,
+        worker_init_fn=ignore_sigterm,
+        generator=torch.Generator(),  # it draws a number, which must not be missing where training goes on
+    )
     own: list[tuple[int, Prediction]] = []
     modes = [(module, module.training) for module in model.modules()]  # frozen parts may be in another than the rest
     model.eval()
     try:
-        for samples in tqdm(loader, desc="Evaluating", disable=not show_progress):
+        console = progress_console()
+        is_hidden = not (show_progress and console.is_terminal)
+        for samples in track(loader, "evaluating", console=console, transient=True, disable=is_hidden):
             own += _predict(model, samples, dataset, text_bank)
     finally:
         for module, was_training in modes:
             module.training = was_training
     gathered = gather_object(own) if num_processes > 1 else own
     by_index = dict(gathered)
-    return EvaluationResult(text_bank.names, tuple(by_index[index] for index in range(len(dataset))))
+    return EvaluationResult(class_names, tuple(by_index[index] for index in range(len(dataset))))
 
 
 def _predict(
-    model: Any, samples: list[dict[str, Any]], dataset: EvalClips, text_bank: TextBank
+    model: Any, samples: list[dict[str, Any]], dataset: EvalClips, text_bank: TextBank | None
 ) -> list[tuple[int, Prediction]]:
     """(index, prediction) of each sample; views of all clips of one length go through the model as one batch."""
     predictions = []
@@ -152,21 +172,18 @@ def _predict(
     return predictions
 
 
-def _mean_probabilities(model: Any, clips: list[torch.Tensor], text_bank: TextBank) -> torch.Tensor:
+def _mean_probabilities(model: Any, clips: list[torch.Tensor], text_bank: TextBank | None) -> torch.Tensor:
     """(B, N) on the CPU, of B clips (V, T, 3, S, S); clips of different T, as sampling="all" gives, go one by one."""
     if len({clip.shape[1] for clip in clips}) > 1:
         return torch.cat([_mean_probabilities(model, [clip], text_bank) for clip in clips])
     views = torch.cat(clips).to(next(model.parameters()).device)  # (B*V, T, 3, S, S)
-    logits = model(pixel_values=views, text_bank=text_bank).logits_per_video.float().cpu()  # (B*V, N)
+    if text_bank is None:
+        logits = model(pixel_values=views).logits.float().cpu()  # (B*V, N)
+    else:
+        logits = model(pixel_values=views, text_bank=text_bank).logits_per_video.float().cpu()  # (B*V, N)
     return logits.softmax(dim=-1).view(len(clips), -1, logits.shape[-1]).mean(dim=1)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Writes JSON; a half-written file never replaces a good one."""
-    path = Path(path)
-    text = json.dumps(content, indent=2) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        partial = Path(folder) / path.name
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

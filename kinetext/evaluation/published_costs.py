@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..modeling.configuration_moted import MotedConfig
+from ..modeling.configuration_video_clip import VideoCLIPConfig
 from ..modeling.configuration_xclip import XCLIPConfig
 from .cost import Cost, measure_cost
 
-CONFIG_CLASSES: dict[str, Any] = {"xclip": XCLIPConfig, "moted": MotedConfig}
+CONFIG_CLASSES: dict[str, Any] = {"xclip": XCLIPConfig, "moted": MotedConfig, "video_clip": VideoCLIPConfig}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ..descriptions.statistics import kind_statistics
 from ..descriptions.validate import Finding, check_set, load_token_counter
 from . import citations
 from .markdown import code, one_line
-from .push import push_folder
+from .push import check_license, push_folder
 
 __all__ = [
     "LICENSE_OF_SHIPPED_SETS",
@@ -52,7 +52,6 @@ _KIND_MEANINGS = {
     "action": "what the action is, motion or not (Devaraj et al.)",
 }
 _CHECKED = "coverage, duplicates, leaks of the class name, encoding, language, masking"
-_LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))  # the Hub's own steps
 _LARGEST_SIZE = "100K<n<1M"
 
@@ -216,9 +215,8 @@ def _finding_line(finding: Finding) -> str:
 
 
 def _license(source: str | os.PathLike[str], license: str | None) -> str:
-    if license is not None and not _LICENSE_ID.fullmatch(license):
-        raise ValueError(f"license={license!r} is none of the Hub's ids, such as cc-by-4.0, mit, other or unknown.")
     if license is not None:
+        check_license(license)
         return license
     if str(source) not in shipped_descriptions():
         raise ValueError(

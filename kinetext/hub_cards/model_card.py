@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,13 @@ from .. import __version__
 from ..descriptions.files import write_atomically
 from ..evaluation.evaluator import EvaluationResult
 from . import citations
-from .markdown import cell, code, one_line
+from .markdown import cell, code, duration, one_line
+from .push import check_license
 
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 _NUM_EXAMPLE_TEXTS = 3
+
+CURVES_NAME = "curves.png"  # what the report of a run draws
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,40 @@ _MOTED = _Family(
     citation=citations.MOTED,
 )
 
-_FAMILIES = {"xclip": _XCLIP, "moted": _MOTED}
+_VIDEO_CLIP = _Family(
+    tag="video-clip",
+    summary=(
+        "VideoCLIP: CLIP, with its frames pooled over time as `temporal_pooling` in `config.json` says: their mean "
+        "(ViFi-CLIP), a transformer over them (Text4Vis), one frame, or all of them together in the image tower."
+    ),
+    stock_note="There is no VideoCLIP in transformers itself.",
+    citation=f"{citations.VIFI_CLIP}\n\n{citations.TEXT4VIS}",
+)
+
+_FAMILIES = {"xclip": _XCLIP, "moted": _MOTED, "video_clip": _VIDEO_CLIP}
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run was besides its settings, for its card and its report.
+
+    Attributes:
+        num_train_clips: clips listed for training, or seen of a stream.
+        num_eval_clips: clips listed for evaluation.
+        data_fingerprint: of the training clips, as of `clips_fingerprint`; None of a stream.
+        protocol: of the evaluation, as of `protocol_fingerprint`; None without one.
+        environment: machine, device, processes and versions, as name and value.
+        duration_s: of training.
+        num_failed_clips: training clips that could not be decoded.
+    """
+
+    num_train_clips: int
+    num_eval_clips: int
+    data_fingerprint: str | None
+    protocol: str | None
+    environment: Mapping[str, Any]
+    duration_s: float
+    num_failed_clips: int = 0
 
 
 def write_model_card(
@@ -69,8 +106,12 @@ def write_model_card(
     result: EvaluationResult | None,
     descriptions: Sequence[Sequence[str]] | None = None,
     description_source: str | None = None,
+    facts: RunFacts | None = None,
+    license: str | None = None,
 ) -> None:
     """Writes README.md beside a saved model and processor; same inputs, same bytes.
+
+    Curves (`CURVES_NAME`) that lie in the folder are shown.
 
     Args:
         folder: what `save_pretrained` of model and processor wrote.
@@ -79,17 +120,30 @@ def write_model_card(
         result: the final evaluation, or None if there was none.
         descriptions: N lists of descriptions, in the order of `class_texts`, if the model was trained on any.
         description_source: where they come from, as in the settings.
+        facts: of the run, if they are known.
+        license: licence id of the Hub for the weights, if it is known.
+
+    Raises:
+        ValueError: if `license` is no such id.
     """
     folder = Path(folder)
-    family = _FAMILIES[json.loads((folder / "config.json").read_text("utf-8"))["model_type"]]
+    if license is not None:
+        check_license(license)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    family = _FAMILIES[config["model_type"]]
     processor = json.loads((folder / "processor_config.json").read_text("utf-8"))
     card = ModelCard.from_template(
-        ModelCardData(library_name="transformers", pipeline_tag="video-classification", tags=["kinetext", family.tag]),
+        ModelCardData(
+            library_name="transformers",
+            tags=["kinetext", family.tag],
+            license=license,
+        ),
         template_path=str(_TEMPLATE),
         title=one_line(folder.resolve().name),
         repository=json.dumps(folder.resolve().name, ensure_ascii=False),
         version=__version__,
         summary=family.summary,
+        is_classifier=config["architectures"][0].endswith("ForVideoClassification"),
         stock_note=family.stock_note.format(num_frames=processor["num_frames"]),
         citation=family.citation,
         num_classes=len(class_texts),
@@ -99,6 +153,11 @@ def write_model_card(
         descriptions=_described(class_texts, descriptions, description_source),
         settings={cell(name): cell(value) for name, value in settings.items()},
         metrics=result.metrics() if result is not None else None,
+        facts=facts,
+        duration=duration(facts.duration_s) if facts is not None else "",
+        environment={} if facts is None else {cell(name): cell(value) for name, value in facts.environment.items()},
+        curves=CURVES_NAME if (folder / CURVES_NAME).is_file() else "",
+        license=license,
         num_parameters=f"{_num_parameters(folder):,}",
         **{**processor, "template": code(processor["template"])},
     )
@@ -113,7 +172,7 @@ def _example_descriptions(descriptions: Sequence[Sequence[str]] | None) -> str:
 
 
 def _described(class_texts: Sequence[str], descriptions: Sequence[Sequence[str]] | None, source: str | None) -> str:
-    """How many descriptions of which class, and where from; "" where there are none."""
+    """How many descriptions of which class, where from, and a hash that tells their revision; "" without any."""
     if descriptions is None:
         return ""
     counts = [len(texts) for texts in descriptions]
@@ -122,7 +181,9 @@ def _described(class_texts: Sequence[str], descriptions: Sequence[Sequence[str]]
         if len(set(counts)) == 1
         else ", ".join(f"{count} of {code(text)}" for text, count in zip(class_texts, counts, strict=True))
     )
-    return f"{number}, from {code(source)}" if source is not None else number
+    origin = f", from {code(source)}" if source is not None else ""
+    texts = hashlib.sha256(json.dumps([list(one) for one in descriptions]).encode()).hexdigest()
+    return f"{number}{origin}. SHA-256 of their texts: {code(texts)}"
 
 
 def _num_parameters(folder: Path) -> int:

@@ -84,6 +84,11 @@ def require_divisible(name: str, width: int, heads: int) -> None:
         raise ValueError(f"{name}={width} is not divisible by its {heads} attention heads.")
 
 
+def is_classifier(config: PreTrainedConfig) -> bool:
+    """Whether a saved configuration is that of a model with a linear head, which has no text tower."""
+    return any(name.endswith("ForVideoClassification") for name in config.architectures or [])
+
+
 def fields_of(config_class: type) -> set[str]:
     """Names of the fields of a configuration class."""
     return {field.name for field in dataclasses.fields(config_class)}
@@ -93,8 +98,12 @@ def _is_known(key: str, config_class: type) -> bool:
     return key.startswith("_") or key in _BASE_KEYS or key in fields_of(config_class)
 
 
+class UnknownFieldError(TypeError, ValueError):
+    """Python's error for an unknown argument, and that of a wrong value: recipes and files hold such fields, too."""
+
+
 def _check_keys(owner: str, keys: Iterable[str], config_class: Any, sub_classes: dict[str, type]) -> None:
-    """Raises TypeError for a key that `config_class` does not have; the base class would keep it silently."""
+    """Raises UnknownFieldError for a key that `config_class` does not have; the base class would keep it silently."""
     for key in keys:
         if _is_known(key, config_class):
             continue
@@ -103,7 +112,7 @@ def _check_keys(owner: str, keys: Iterable[str], config_class: Any, sub_classes:
         for name, sub_class in sub_classes.items():
             if key in fields_of(sub_class):
                 hint = f"it is a field of {name}: pass {name}={{'{key}': ...}}."
-        raise TypeError(f"{owner} got an unknown field `{key}`; {hint}")
+        raise UnknownFieldError(f"{owner} got an unknown field `{key}`; {hint}")
 
 
 class CheckedConfigMixin:

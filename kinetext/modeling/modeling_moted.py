@@ -38,11 +38,14 @@ from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .configuration_moted import MotedConfig
 from .modeling_video_text import (
+    FreezesItselfMixin,
+    PreTrainedMixin,
     TextBank,
     VideoTextMixin,
     check_class_texts,
     check_pixel_values,
     classification_loss,
+    init_clip_projections,
     interpolate_temporal_positions,
     load_clip,
     load_clip_weights,
@@ -293,7 +296,7 @@ class MotedFusion(nn.Module):
         return queries + self.attention(normed, normed_keys, bias)[0]
 
 
-class MotedPreTrainedModel(stock.CLIPPreTrainedModel):
+class MotedPreTrainedModel(PreTrainedMixin, stock.CLIPPreTrainedModel):
     """Initialisation: CLIP's modules as in transformers; attention Xavier-uniform; fusions start as the identity.
 
     Positions start as VideoMAE's sines and cosines, as large as the tokens: small models learn far sooner with them
@@ -304,15 +307,9 @@ class MotedPreTrainedModel(stock.CLIPPreTrainedModel):
     base_model_prefix = "moted"
     main_input_name = "pixel_values"
     input_modalities = ("video", "text")
-    accepts_loss_kwargs = False
     _no_split_modules = [*stock.CLIPPreTrainedModel._no_split_modules, "MotedTemporalBlock", "MotedSerialAdapter"]
     _supports_flash_attn = False  # it takes no bias on single keys, which merged keys need
     _supports_flex_attn = False
-
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        """False, or transformers would skip `_init_weights` of modules that only hold others (as in X-CLIP)."""
-        return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -337,7 +334,9 @@ class MotedPreTrainedModel(stock.CLIPPreTrainedModel):
         elif isinstance(module, MotedFusion):
             initialization.zeros_(module.attention.out_proj.weight)
         elif isinstance(module, MotedModel):
-            _init_clip_projections(module)
+            init_clip_projections(module)
+            if module.motion_projection is not None:
+                _init_linear(module.motion_projection)
 
 
 def _init_linear(linear: Any) -> None:
@@ -365,17 +364,7 @@ def _waves(num_positions: int, width: int) -> torch.Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
 
 
-def _init_clip_projections(model: Any) -> None:
-    """As `CLIPModel` starts its own."""
-    for projection in (model.text_projection, model.visual_projection):
-        std = projection.in_features**-0.5 * model.config.initializer_factor
-        initialization.normal_(projection.weight, std=std)
-    if model.motion_projection is not None:
-        _init_linear(model.motion_projection)
-    initialization.constant_(model.logit_scale, model.config.logit_scale_init_value)
-
-
-class MotedModel(VideoTextMixin, MotedPreTrainedModel):
+class MotedModel(FreezesItselfMixin, VideoTextMixin, MotedPreTrainedModel):
     """MoTED: logits of videos over classes that are given by their names and by descriptions of their motion.
 
     Both CLIP towers are frozen: no gradient reaches them, and the image tower stores nothing for a backward pass.
@@ -411,15 +400,7 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
         self.text_fusion = MotedFusion(config) if config.fuse_text else None
         self._towers_record_gradients = False
         self.post_init()
-        self._freeze_towers()
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, which replaces the parameters while loading; the towers are frozen again."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        model: Any = loaded[0] if isinstance(loaded, tuple) else loaded
-        model._freeze_towers()
-        return loaded
+        self.set_trainable()
 
     @classmethod
     def from_clip(cls, clip: str | os.PathLike[str] | Any, *, num_frames: int = 8, **overrides: Any) -> MotedModel:
@@ -466,10 +447,27 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
             self.motion_encoder.temporal_position_embedding = nn.Parameter(positions, requires_grad=old.requires_grad)
         self.config.num_frames = num_frames
 
-    def new_parameter_names(self) -> set[str]:
-        """Names of the parameters that MoTED adds to CLIP; of the others only the logit scale is trained."""
-        clip = {"text_model", "vision_model", "visual_projection", "text_projection", "logit_scale"}
-        return {name for name, _ in self.named_parameters() if name.partition(".")[0] not in clip}
+    def set_trainable(
+        self, *, text: bool | None = None, vision: bool | None = None, logit_scale: bool | None = None
+    ) -> None:
+        """Says which parts of CLIP learn: of MoTED only the logit scale, unless it is False.
+
+        Raises:
+            ValueError: if a tower is to learn.
+        """
+        for name, tower, learns in (("train_text", "text", text), ("train_vision", "image", vision)):
+            if learns:
+                raise ValueError(f"the {tower} tower of MoTED stays frozen; leave {name} out.")
+        self._let_learn(text=False, vision=False, logit_scale=logit_scale is not False)
+
+    def _new_parameters(self) -> list[nn.Parameter]:
+        modules = (self.motion_encoder, self.motion_projection, self.video_fusion, self.text_adapter, self.text_fusion)
+        return [parameter for module in modules if module is not None for parameter in module.parameters()]
+
+    def _position_parameters(self) -> list[nn.Parameter]:
+        names = ("spatial_position_embedding", "temporal_position_embedding")  # a serial encoder has no spatial ones
+        own = [getattr(self.motion_encoder, name, None) for name in names]
+        return [*super()._position_parameters(), *(positions for positions in own if positions is not None)]
 
     @contextlib.contextmanager
     def gradients_through_towers(self) -> Iterator[None]:
@@ -586,10 +584,6 @@ class MotedModel(VideoTextMixin, MotedPreTrainedModel):
     def _towers(self) -> tuple[nn.Module, ...]:
         """What is CLIP's and frozen."""
         return self.text_model, self.vision_model, self.visual_projection, self.text_projection
-
-    def _freeze_towers(self) -> None:
-        for tower in self._towers():
-            tower.requires_grad_(False)
 
     def _tower_gradients(self) -> Any:
         return torch.set_grad_enabled(self._towers_record_gradients and torch.is_grad_enabled())

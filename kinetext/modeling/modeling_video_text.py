@@ -1,4 +1,4 @@
-"""What all video-text models of kinetext share: the bank of class texts, input checks, the classification loss.
+"""What all models of kinetext share: what is trained, the bank of class texts, input checks, the classification loss.
 
 kinetext: https://github.com/kinetext/kinetext. This file is saved beside each checkpoint as remote code.
 
@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CLIPModel
+from transformers import CLIPModel, initialization
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import ImageClassifierOutput
 
+_NEW_MODULE_STD = 0.02  # of MIT and prompt generator (VideoX code), and of Text4Vis's transformer
 _BANK_FORMAT = "kinetext-text-bank-1"
 _TEXTS_PER_FORWARD = 256  # bounds the memory of `encode_texts`; the result does not depend on it
 
@@ -128,38 +131,160 @@ class TextBank:
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
-class VideoTextMixin:
-    """Class texts and loss of a model with a CLIP text tower (`text_model`, `text_projection`)."""
+class PreTrainedMixin:
+    """What all base classes of kinetext's models say to transformers; comes before its own."""
+
+    accepts_loss_kwargs = False
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """False, or transformers would skip `_init_weights` of modules that only hold others: layers, attentions.
+
+        Its precaution is meant for an `_init_weights` that overwrites loaded weights; ours does not.
+        """
+        return False
+
+    def post_init(self) -> None:
+        """As in the base class; of the layers that must stay whole, those that this model has (FSDP refuses others)."""
+        super().post_init()  # type: ignore[misc]
+        self._no_split_modules &= {type(module).__name__ for module in self.modules()}  # type: ignore[attr-defined]
+
+
+class VideoMixin:
+    """Which parameters of a model on a CLIP image tower (`vision_model`, `visual_projection`) are what."""
 
     # Modules; `Any` because transformers' own classes, the other base, declare them each in their way.
+    vision_model: Any
+    visual_projection: Any
+
+    def new_parameter_names(self) -> set[str]:
+        """Names of the parameters that the model adds to CLIP; they learn at a higher rate."""
+        return self._names_of(self._new_parameters())
+
+    def position_parameter_names(self) -> set[str]:
+        """Names of the position embeddings; they are not decayed."""
+        return self._names_of(self._position_parameters())
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The first layer: of the text tower where there is one, else that of the patches."""
+        return self._input_tower().get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces it."""
+        self._input_tower().set_input_embeddings(value)
+
+    def _input_tower(self) -> Any:
+        return self.vision_model
+
+    def _new_parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def _position_parameters(self) -> list[nn.Parameter]:
+        return [self.vision_model.embeddings.position_embedding.weight]
+
+    def _clip_parts(self) -> dict[str, list[nn.Parameter]]:
+        """What CLIP brings, by the names of `set_trainable`."""
+        new = set(map(id, self._new_parameters()))
+        tower = [*self.vision_model.parameters(), *self.visual_projection.parameters()]
+        return {"vision": [parameter for parameter in tower if id(parameter) not in new]}
+
+    def _let_learn(self, **parts: bool) -> None:
+        """Sets which parts of CLIP get gradients; new modules are left alone."""
+        parameters = self._clip_parts()
+        for part, does_learn in parts.items():
+            for parameter in parameters[part]:
+                parameter.requires_grad_(does_learn)
+
+    def _names_of(self, parameters: Iterable[nn.Parameter]) -> set[str]:
+        wanted = set(map(id, parameters))
+        model: Any = self
+        return {name for name, parameter in model.named_parameters() if id(parameter) in wanted}
+
+
+class FreezesItselfMixin:
+    """Of models whose configuration or design says what is frozen: it is so from the start, also when loaded."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, which replaces the parameters while loading; what was frozen is frozen again."""
+        loaded = super().from_pretrained(*args, **kwargs)  # type: ignore[misc]
+        model: Any = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.set_trainable()
+        return loaded
+
+
+class VideoClassificationMixin(VideoMixin):
+    """One linear layer, `classifier`, on the video embedding, and no text side."""
+
+    classifier: Any
+
+    def _new_parameters(self) -> list[nn.Parameter]:
+        return [*super()._new_parameters(), *self.classifier.parameters()]
+
+    def _refuse_text(self, text: bool | None, logit_scale: bool | None) -> None:
+        if text or logit_scale:
+            raise ValueError(
+                f"{type(self).__name__} has no text tower and no logit scale to train; leave train_text and "
+                "train_logit_scale out."
+            )
+
+    def _classify(self, video: torch.Tensor, labels: torch.Tensor | None) -> ImageClassifierOutput:
+        """Logits (B, N) of video embeddings (B, C), and the loss where there are labels."""
+        logits = self.classifier(video)
+        loss = None if labels is None else classification_loss(logits, labels)
+        return ImageClassifierOutput(loss=loss, logits=logits)
+
+
+class VideoTextMixin(VideoMixin):
+    """Class texts and loss of a model with a CLIP text tower (`text_model`, `text_projection`)."""
+
     text_model: Any
     text_projection: Any
+    logit_scale: Any
+    training: bool
 
-    def freeze_text(self) -> None:
-        """Freezes the text tower and its projection."""
-        self.text_model.requires_grad_(False)
-        self.text_projection.requires_grad_(False)
+    def _input_tower(self) -> Any:
+        return self.text_model
+
+    def _position_parameters(self) -> list[nn.Parameter]:
+        return [*super()._position_parameters(), self.text_model.embeddings.position_embedding.weight]
+
+    def _clip_parts(self) -> dict[str, list[nn.Parameter]]:
+        text = [*self.text_model.parameters(), *self.text_projection.parameters()]
+        return {**super()._clip_parts(), "text": text, "logit_scale": [self.logit_scale]}
 
     def text_fingerprint(self) -> str:
-        """SHA-256 of the text weights (names, dtypes, shapes, values); hashed again only after they changed.
+        """SHA-256 of the text weights (names, dtypes, shapes, values); hashed again only after they may have changed.
 
-        Changes made behind autograd's back (`parameter.data.add_(...)`) are not noticed.
+        They may have while they are trained: fused optimisers leave no trace in the versions of tensors. Changes made
+        behind autograd's back in evaluation mode (`parameter.data.add_(...)`) are not noticed.
         """
         tensors = {
             f"{prefix}.{name}": tensor
             for prefix, module in (("text_model", self.text_model), ("text_projection", self.text_projection))
             for name, tensor in module.named_parameters()
         }
+        is_learning = self.training and self._text_learns()
         versions = tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors.values())
         cached = _fingerprints.get(self)  # type: ignore[call-overload]
-        if cached is not None and cached[0] == versions:
+        if not is_learning and cached is not None and cached[0] == versions:
             return cached[1]
         digest = hashlib.sha256()
         for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(memoryview(tensor.detach().cpu().contiguous().view(torch.uint8).numpy()))
-        _fingerprints[self] = (versions, digest.hexdigest())  # type: ignore[index]
+        if not is_learning:
+            _fingerprints[self] = (versions, digest.hexdigest())  # type: ignore[index]
         return digest.hexdigest()
+
+    def train(self, mode: bool = True) -> Any:
+        """As in torch; what is known of text weights that learn is forgotten ([`text_fingerprint`])."""
+        if mode and self._text_learns():
+            _fingerprints.pop(self, None)  # type: ignore[call-overload]
+        return super().train(mode)  # type: ignore[misc]
+
+    def _text_learns(self) -> bool:
+        return any(parameter.requires_grad for parameter in self._clip_parts()["text"])
 
     @torch.no_grad()
     def encode_texts(
@@ -268,9 +393,14 @@ def load_clip(clip: str | os.PathLike[str] | Any) -> Any:
 def load_clip_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
     """Copies a CLIP's weights into a model that is built on it; only `model.new_parameter_names()` may be missing.
 
+    A model without a text tower takes the image tower alone.
+
     Raises:
         RuntimeError: if another one is missing, or one is left over.
     """
+    if not hasattr(model, "text_model"):
+        text_side = ("text_model", "text_projection", "logit_scale")
+        weights = {name: value for name, value in weights.items() if name.partition(".")[0] not in text_side}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     _require_all_weights(set(missing) - model.new_parameter_names(), unexpected)
 
@@ -282,8 +412,48 @@ def _require_all_weights(missing: set[str], unexpected: Sequence[str]) -> None:
         )
 
 
+def init_linears(module: Any) -> None:
+    """Starts every linear layer in a new module: normal, 0.02, no bias."""
+    for child in module.modules():
+        if isinstance(child, nn.Linear):
+            initialization.trunc_normal_(child.weight, std=_NEW_MODULE_STD)
+            if child.bias is not None:
+                initialization.zeros_(child.bias)
+
+
+def init_clip_projections(model: Any) -> None:
+    """Starts projections and logit scale, as many as there are, as `CLIPModel` starts its own."""
+    for name in ("text_projection", "visual_projection"):
+        projection = getattr(model, name, None)
+        if projection is not None:
+            std = projection.in_features**-0.5 * model.config.initializer_factor
+            initialization.normal_(projection.weight, std=std)
+    if hasattr(model, "logit_scale"):
+        initialization.constant_(model.logit_scale, model.config.logit_scale_init_value)
+
+
+def mean_over_frames(features: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+    """(B, T, ..., E) -> (B, ..., E), over the frames that are not padding."""
+    if frame_mask is None:
+        return features.mean(dim=1)
+    weights = frame_mask.bool().to(features.dtype)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return torch.einsum("bt...,bt->b...", features, weights)
+
+
+def frame_attention_mask(config: Any, frames: torch.Tensor, frame_mask: torch.Tensor | None) -> Any:
+    """The mask that keeps attention over `frames` (B, T, width) off padding, as the attention function takes it."""
+    if frame_mask is None:
+        return None
+    return create_bidirectional_mask(config, frames, frame_mask.bool())
+
+
 def interpolate_temporal_positions(
-    position_embedding: torch.Tensor, num_frames: int, frame_mask: torch.Tensor | None = None
+    position_embedding: torch.Tensor,
+    num_frames: int,
+    frame_mask: torch.Tensor | None = None,
+    *,
+    only_stretch: bool = False,
 ) -> torch.Tensor:
     """Position embeddings for clips of another length, by linear interpolation over time.
 
@@ -294,6 +464,7 @@ def interpolate_temporal_positions(
         position_embedding: (1, T0, E), T0 the trained number of frames.
         num_frames: T, the number of frames of the padded clip.
         frame_mask: (B, T), nonzero at frames, or None if no clip is padded.
+        only_stretch: clips of fewer than T0 frames get the first positions instead, as from a table.
 
     Returns:
         (1, T, E), or (B, T, E) with a mask; the very parameter when T = T0 and there is no mask.
@@ -306,6 +477,8 @@ def interpolate_temporal_positions(
     valid = frame_mask.bool()
     ranks = (valid.cumsum(dim=1) - 1).clamp(min=0)  # (B, T) place of each frame among those of its clip
     lengths = valid.sum(dim=1, keepdim=True)  # (B, 1)
+    if only_stretch:
+        lengths = lengths.clamp(min=trained_frames)
     source = ((ranks + 0.5) * trained_frames / lengths - 0.5).clamp(0, trained_frames - 1)  # (B, T) float
     lower = source.floor().long()
     upper = (lower + 1).clamp(max=trained_frames - 1)
@@ -353,6 +526,22 @@ def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int) -> 
     return pixel_values
 
 
+def without_padding(pixel_values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+    """(B, T, 3, H, W) with zeros for padding; raises ValueError for a mask that does not fit."""
+    if frame_mask is None:
+        return pixel_values
+    check_frame_mask(frame_mask, *pixel_values.shape[:2])
+    # Zero weight is not enough to keep NaN, or values that overflow to infinity, out of the result.
+    return pixel_values.masked_fill(~frame_mask.bool()[:, :, None, None, None], 0)
+
+
+def check_text_source(input_ids: torch.Tensor | None, text_bank: TextBank | None) -> None:
+    """Raises ValueError unless class texts are given once."""
+    if (input_ids is None) == (text_bank is None):
+        given = "neither" if input_ids is None else "both"
+        raise ValueError(f"pass the class texts as input_ids or as text_bank; {given} were given.")
+
+
 def check_frame_mask(frame_mask: torch.Tensor, batch_size: int, num_frames: int) -> None:
     """Raises ValueError unless `frame_mask` is (B, T) with a frame in every row."""
     if tuple(frame_mask.shape) != (batch_size, num_frames):
@@ -365,7 +554,7 @@ def check_frame_mask(frame_mask: torch.Tensor, batch_size: int, num_frames: int)
 
 
 def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over class texts, mean over the batch: the training loss of X-CLIP (VideoX `main.py`).
+    """Cross-entropy over the classes, mean over the batch: the training loss of X-CLIP (VideoX `main.py`).
 
     Args:
         logits: (B, N).
@@ -388,5 +577,5 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise TypeError(f"labels of shape (B,) are class ids and must be int64; got {labels.dtype}.")
     if not torch.compiler.is_compiling() and ((labels < 0) | (labels >= num_classes)).any():
-        raise ValueError(f"labels must lie in 0..{num_classes - 1}, the class texts given; got {labels.tolist()}.")
+        raise ValueError(f"labels must lie in 0..{num_classes - 1}, the classes there are; got {labels.tolist()}.")
     return nn.functional.cross_entropy(logits, labels.long())

@@ -27,50 +27,38 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import CLIPConfig, initialization
-from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.models.x_clip import modeling_x_clip as stock
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_xclip import XCLIPConfig
 from .modeling_video_text import (
+    PreTrainedMixin,
     TextBank,
+    VideoClassificationMixin,
+    VideoMixin,
     VideoTextMixin,
-    check_frame_mask,
     check_pixel_values,
+    check_text_source,
     classification_loss,
+    frame_attention_mask,
+    init_clip_projections,
+    init_linears,
     interpolate_temporal_positions,
     load_clip,
     load_clip_weights,
+    mean_over_frames,
+    without_padding,
 )
 
 logger = logging.getLogger(__name__)
 
-_NEW_MODULE_STD = 0.02  # of MIT and prompt generator in the original code (VideoX code)
+_POSITION_STD = 0.02  # of the MIT in the original code (VideoX code)
 _FAR_EXTRAPOLATION = 4  # times the trained frame count, from which on we warn
 
 
-def _mean_over_frames(features: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-    """(B, T, ..., E) -> (B, ..., E), over the frames that are not padding."""
-    if frame_mask is None:
-        return features.mean(dim=1)
-    weights = frame_mask.bool().to(features.dtype)
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    return torch.einsum("bt...,bt->b...", features, weights)
-
-
-class XCLIPPreTrainedModel(stock.XCLIPPreTrainedModel):
+class XCLIPPreTrainedModel(PreTrainedMixin, stock.XCLIPPreTrainedModel):
     """Initialisation: CLIP-named modules as in transformers, new modules as in the original code (VideoX code)."""
-
-    accepts_loss_kwargs = False
-
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        """False, or transformers would skip `_init_weights` of modules that only hold others: layers, attentions.
-
-        Its precaution is meant for an `_init_weights` that overwrites loaded weights; ours does not.
-        """
-        return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -78,22 +66,17 @@ class XCLIPPreTrainedModel(stock.XCLIPPreTrainedModel):
         if isinstance(module, XCLIPVisionEncoderLayer):
             _init_message_modules(module)
         elif isinstance(module, XCLIPMultiframeIntegrationTransformer):
-            initialization.trunc_normal_(module.position_embedding, std=_NEW_MODULE_STD)
+            initialization.trunc_normal_(module.position_embedding, std=_POSITION_STD)
             _init_mit_layers(module)
         elif isinstance(module, stock.XCLIPPromptGenerator):
             initialization.constant_(module.alpha, self.config.prompt_alpha)
-            _init_linears(module)
+            init_linears(module)
         elif isinstance(module, XCLIPModel):
             initialization.normal_(module.prompts_visual_projection)
             initialization.constant_(module.logit_scale, self.config.logit_scale_init_value)
-
-
-def _init_linears(module: Any) -> None:
-    for child in module.modules():
-        if isinstance(child, nn.Linear):
-            initialization.trunc_normal_(child.weight, std=_NEW_MODULE_STD)
-            if child.bias is not None:
-                initialization.zeros_(child.bias)
+        elif isinstance(module, XCLIPForVideoClassification):
+            init_clip_projections(module)
+            init_linears(module.classifier)
 
 
 def _init_attention_inputs(attention: Any) -> None:
@@ -118,7 +101,7 @@ def _init_message_modules(layer: Any) -> None:
 
 
 def _init_mit_layers(mit: Any) -> None:
-    _init_linears(mit)
+    init_linears(mit)
     for layer in mit.encoder.layers:
         _init_attention_inputs(layer.self_attn)
 
@@ -200,56 +183,23 @@ class XCLIPMultiframeIntegrationTransformer(stock.XCLIPMultiframeIntegrationTran
             last_hidden_state (B, T, E) and pooler_output (B, E), not normalised.
         """
         positions = interpolate_temporal_positions(self.position_embedding, hidden_states.shape[1], frame_mask)
-        mask = _attention_mask(self.encoder.config, hidden_states, frame_mask)
+        mask = frame_attention_mask(self.encoder.config, hidden_states, frame_mask)
         encoded = self.encoder(hidden_states + positions, attention_mask=mask, **kwargs).last_hidden_state
         features = encoded.type(hidden_states.dtype) + hidden_states  # residual without the positions
         return BaseModelOutputWithPooling(
-            last_hidden_state=features, pooler_output=_mean_over_frames(features, frame_mask)
+            last_hidden_state=features, pooler_output=mean_over_frames(features, frame_mask)
         )
 
 
-def _attention_mask(config: Any, frames: torch.Tensor, frame_mask: torch.Tensor | None) -> Any:
-    """The mask that keeps attention over `frames` (B, T, width) off padding, as the attention function takes it."""
-    if frame_mask is None:
-        return None
-    return create_bidirectional_mask(config, frames, frame_mask.bool())
+class XCLIPVideoMixin(VideoMixin):
+    """The video side: image tower whose frames exchange messages, projection, and MIT over the frames (`mit`)."""
 
-
-class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
-    """X-CLIP: logits of videos over class texts that are refined by each video.
-
-    Example:
-        >>> import torch
-        >>> one_layer = {"num_hidden_layers": 1}
-        >>> model = XCLIPModel(XCLIPConfig(text_config=one_layer, vision_config=one_layer))
-        >>> bank = model.encode_texts(torch.tensor([[0, 320, 2], [0, 539, 2]]), names=["run", "jump"])
-        >>> model(pixel_values=torch.zeros(1, 4, 3, 224, 224), text_bank=bank).logits_per_video.shape
-        torch.Size([1, 2])
-    """
-
-    config_class = XCLIPConfig
-
-    def __init__(self, config: Any) -> None:
-        stock.XCLIPPreTrainedModel.__init__(self, config)
-        text, vision = config.text_config, config.vision_config
-        self.projection_dim = config.projection_dim
-        self.text_embed_dim = text.hidden_size
-        self.vision_embed_dim = vision.hidden_size
-
-        self.text_model = stock.XCLIPTextModel(text)
-        self.vision_model = XCLIPVisionModel(vision)
-        self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
-        self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
-        self.prompts_visual_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
-        self.prompts_visual_projection = nn.Parameter(torch.empty(vision.hidden_size, config.projection_dim))
-        self.mit = XCLIPMultiframeIntegrationTransformer(_mit_config(vision))
-        self.prompts_generator = stock.XCLIPPromptGenerator(config)
-        self.post_init()
+    config: Any
+    mit: Any
 
     @classmethod
-    def from_clip(cls, clip: str | os.PathLike[str] | Any, *, num_frames: int = 8, **overrides: Any) -> XCLIPModel:
-        """An X-CLIP whose towers are a CLIP's; message, MIT and prompt modules start as in the original code.
+    def from_clip(cls: Any, clip: str | os.PathLike[str] | Any, *, num_frames: int = 8, **overrides: Any) -> Any:
+        """An X-CLIP whose towers are a CLIP's; what X-CLIP adds starts as in the original code.
 
         Args:
             clip: a CLIP repository or folder, a `CLIPModel` (weights are copied), or a `CLIPConfig` (random weights).
@@ -286,20 +236,114 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         for layer in layers:
             layer.num_frames = num_frames
 
-    def freeze_text(self) -> None:
-        """Freezes the text tower and, as X-CLIP does for fixed class texts, the logit scale."""
-        super().freeze_text()
-        self.logit_scale.requires_grad_(False)
+    @can_return_tuple
+    def get_video_features(
+        self,
+        pixel_values: torch.Tensor,
+        frame_mask: torch.Tensor | None = None,
+        *,
+        interpolate_pos_encoding: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Video features in `pooler_output` (B, E), not normalised.
 
-    def new_parameter_names(self) -> set[str]:
-        """Names of the parameters that X-CLIP adds to CLIP: message, MIT, prompt modules (10 x rate)."""
-        modules: list[Any] = [self.mit, self.prompts_generator, self.prompts_visual_layernorm]
-        layers: Any = self.vision_model.encoder.layers
-        for layer in layers:
+        A dot product of these with text features is not X-CLIP's score: it skips the video-specific prompt.
+
+        Args: as in [`XCLIPModel.forward`].
+        """
+        recording = _recording(output_attentions, output_hidden_states)
+        vision_outputs, mit_outputs = self._encode_videos(pixel_values, frame_mask, interpolate_pos_encoding, recording)
+        vision_outputs.pooler_output = mit_outputs.pooler_output
+        return vision_outputs
+
+    def _new_parameters(self) -> list[nn.Parameter]:
+        modules = [self.mit]
+        for layer in self.vision_model.encoder.layers:
             modules += [layer.message_fc, layer.message_ln, layer.message_attn]
-        added = {id(parameter) for module in modules for parameter in module.parameters()}
-        added.add(id(self.prompts_visual_projection))
-        return {name for name, parameter in self.named_parameters() if id(parameter) in added}
+        return [*super()._new_parameters(), *(parameter for module in modules for parameter in module.parameters())]
+
+    def _position_parameters(self) -> list[nn.Parameter]:
+        return [*super()._position_parameters(), self.mit.position_embedding]
+
+    def _encode_videos(
+        self,
+        pixel_values: torch.Tensor | None,
+        frame_mask: torch.Tensor | None,
+        interpolate_pos_encoding: bool,
+        recording: dict[str, Any],
+    ) -> tuple[Any, Any]:
+        """Outputs of the vision tower, (B*T, 1+K, D), and of the MIT, (B, T, E)."""
+        vision_config: Any = self.config.vision_config
+        pixel_values = check_pixel_values(pixel_values, vision_config.num_channels)
+        pixel_values = without_padding(pixel_values, frame_mask)
+        batch_size, num_frames = pixel_values.shape[:2]
+        trained_frames = vision_config.num_frames
+        if num_frames > _FAR_EXTRAPOLATION * trained_frames and not torch.compiler.is_compiling():
+            _warn_of_stretched_positions(num_frames, trained_frames)
+        frames = pixel_values.flatten(0, 1)  # (B*T, 3, H, W)
+        # `create_bidirectional_mask` reads only shape, dtype and device of its second argument.
+        shape_like = self.visual_projection.weight.new_empty(batch_size, num_frames, 1)
+        vision_outputs = self.vision_model(
+            pixel_values=frames,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            num_frames=num_frames,
+            message_mask=frame_attention_mask(vision_config, shape_like, frame_mask),
+            **recording,
+        )
+        class_features = self.visual_projection(vision_outputs.pooler_output)
+        class_features = class_features.view(batch_size, num_frames, -1)  # (B, T, E)
+        return vision_outputs, self.mit(class_features, frame_mask)
+
+
+class XCLIPModel(VideoTextMixin, XCLIPVideoMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
+    """X-CLIP: logits of videos over class texts that are refined by each video.
+
+    Example:
+        >>> import torch
+        >>> one_layer = {"num_hidden_layers": 1}
+        >>> model = XCLIPModel(XCLIPConfig(text_config=one_layer, vision_config=one_layer))
+        >>> bank = model.encode_texts(torch.tensor([[0, 320, 2], [0, 539, 2]]), names=["run", "jump"])
+        >>> model(pixel_values=torch.zeros(1, 4, 3, 224, 224), text_bank=bank).logits_per_video.shape
+        torch.Size([1, 2])
+    """
+
+    config_class = XCLIPConfig
+
+    def __init__(self, config: Any) -> None:
+        stock.XCLIPPreTrainedModel.__init__(self, config)
+        text, vision = config.text_config, config.vision_config
+        self.projection_dim = config.projection_dim
+        self.text_embed_dim = text.hidden_size
+        self.vision_embed_dim = vision.hidden_size
+
+        self.text_model = stock.XCLIPTextModel(text)
+        self.vision_model = XCLIPVisionModel(vision)
+        self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.prompts_visual_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
+        self.prompts_visual_projection = nn.Parameter(torch.empty(vision.hidden_size, config.projection_dim))
+        self.mit = XCLIPMultiframeIntegrationTransformer(_mit_config(vision))
+        self.prompts_generator = stock.XCLIPPromptGenerator(config)
+        self.post_init()
+
+    def set_trainable(
+        self, *, text: bool | None = None, vision: bool | None = None, logit_scale: bool | None = None
+    ) -> None:
+        """Says which parts of CLIP learn; new modules always do. Until it is called, everything does.
+
+        Args:
+            text: the text tower; X-CLIP's is frozen.
+            vision: the image tower; X-CLIP's learns.
+            logit_scale: as `text` when not given.
+        """
+        text = bool(text)
+        self._let_learn(text=text, vision=vision is not False, logit_scale=text if logit_scale is None else logit_scale)
+
+    def _new_parameters(self) -> list[nn.Parameter]:
+        prompts = [*self.prompts_generator.parameters(), *self.prompts_visual_layernorm.parameters()]
+        return [*super()._new_parameters(), *prompts, self.prompts_visual_projection]
 
     @can_return_tuple
     def get_text_features(
@@ -324,27 +368,6 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         outputs = self._encode_tokens(input_ids, attention_mask, position_ids, recording)
         outputs.pooler_output = self.text_projection(outputs.pooler_output)
         return outputs
-
-    @can_return_tuple
-    def get_video_features(
-        self,
-        pixel_values: torch.Tensor,
-        frame_mask: torch.Tensor | None = None,
-        *,
-        interpolate_pos_encoding: bool = False,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-    ) -> BaseModelOutputWithPooling:
-        """Video features in `pooler_output` (B, E), not normalised.
-
-        A dot product of these with text features is not X-CLIP's score: it skips the video-specific prompt.
-
-        Args: as in [`forward`].
-        """
-        recording = _recording(output_attentions, output_hidden_states)
-        vision_outputs, mit_outputs = self._encode_videos(pixel_values, frame_mask, interpolate_pos_encoding, recording)
-        vision_outputs.pooler_output = mit_outputs.pooler_output
-        return vision_outputs
 
     @can_return_tuple
     def forward(
@@ -416,38 +439,6 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
             mit_output=mit_outputs,
         )
 
-    def _encode_videos(
-        self,
-        pixel_values: torch.Tensor | None,
-        frame_mask: torch.Tensor | None,
-        interpolate_pos_encoding: bool,
-        recording: dict[str, Any],
-    ) -> tuple[Any, Any]:
-        """Outputs of the vision tower, (B*T, 1+K, D), and of the MIT, (B, T, E)."""
-        vision_config: Any = self.config.vision_config
-        pixel_values = check_pixel_values(pixel_values, vision_config.num_channels)
-        batch_size, num_frames = pixel_values.shape[:2]
-        if frame_mask is not None:
-            check_frame_mask(frame_mask, batch_size, num_frames)
-            # Zero weight is not enough to keep NaN, or values that overflow to infinity, out of the result.
-            pixel_values = pixel_values.masked_fill(~frame_mask.bool()[:, :, None, None, None], 0)
-        trained_frames = vision_config.num_frames
-        if num_frames > _FAR_EXTRAPOLATION * trained_frames and not torch.compiler.is_compiling():
-            _warn_of_stretched_positions(num_frames, trained_frames)
-        frames = pixel_values.flatten(0, 1)  # (B*T, 3, H, W)
-        # `create_bidirectional_mask` reads only shape, dtype and device of its second argument.
-        shape_like = self.visual_projection.weight.new_empty(batch_size, num_frames, 1)
-        vision_outputs = self.vision_model(
-            pixel_values=frames,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            num_frames=num_frames,
-            message_mask=_attention_mask(vision_config, shape_like, frame_mask),
-            **recording,
-        )
-        class_features = self.visual_projection(vision_outputs.pooler_output)
-        class_features = class_features.view(batch_size, num_frames, -1)  # (B, T, E)
-        return vision_outputs, self.mit(class_features, frame_mask)
-
     def _class_texts(
         self,
         input_ids: torch.Tensor | None,
@@ -457,9 +448,7 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         recording: dict[str, Any],
     ) -> tuple[torch.Tensor, Any]:
         """Text features (N, E) from tokens or from a bank, and the output of the text tower where it ran."""
-        if (input_ids is None) == (text_bank is None):
-            given = "neither" if input_ids is None else "both"
-            raise ValueError(f"pass the class texts as input_ids or as text_bank; {given} were given.")
+        check_text_source(input_ids, text_bank)
         if text_bank is not None:
             self.check_text_bank(text_bank)
             return text_bank.text_embeds, None
@@ -484,7 +473,67 @@ class XCLIPModel(VideoTextMixin, XCLIPPreTrainedModel, stock.XCLIPModel):
         batch_size, num_frames = mit_outputs.last_hidden_state.shape[:2]
         patches = self.prompts_visual_layernorm(hidden_states[:, 1:]) @ self.prompts_visual_projection
         patches = patches.view(batch_size, num_frames, -1, patches.shape[-1])  # (B, T, K, E)
-        return _mean_over_frames(patches, frame_mask)
+        return mean_over_frames(patches, frame_mask)
+
+
+class XCLIPForVideoClassification(VideoClassificationMixin, XCLIPVideoMixin, XCLIPPreTrainedModel):
+    """X-CLIP's video encoder with one linear layer instead of class texts (supplement, Table 4).
+
+    `config.num_labels` classes. The layer reads what the text side would: the output of the MIT, not normalised, which
+    the supplement leaves open.
+
+    Example:
+        >>> import torch
+        >>> model = XCLIPForVideoClassification(XCLIPConfig(vision_config={"num_hidden_layers": 1}, num_labels=5))
+        >>> model(pixel_values=torch.zeros(1, 4, 3, 224, 224)).logits.shape
+        torch.Size([1, 5])
+    """
+
+    config_class = XCLIPConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("video",)  # type: ignore[assignment]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        vision = config.vision_config
+        self.vision_model = XCLIPVisionModel(vision)
+        self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
+        self.mit = XCLIPMultiframeIntegrationTransformer(_mit_config(vision))
+        self.classifier = nn.Linear(config.projection_dim, config.num_labels)
+        self.post_init()
+
+    def set_trainable(
+        self, *, text: bool | None = None, vision: bool | None = None, logit_scale: bool | None = None
+    ) -> None:
+        """Says whether the image tower learns (it does when not given); the rest always does.
+
+        Raises:
+            ValueError: if text or logit scale are to learn: there are none.
+        """
+        self._refuse_text(text, logit_scale)
+        self._let_learn(vision=vision is not False)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        *,
+        frame_mask: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+    ) -> ImageClassifierOutput:
+        """Loss, with labels, and logits (B, num_labels).
+
+        Args: as in [`XCLIPModel.forward`].
+
+        Raises:
+            ValueError: for shapes that do not fit.
+            TypeError: for labels of a wrong dtype.
+        """
+        video = self.get_video_features(
+            pixel_values, frame_mask, interpolate_pos_encoding=interpolate_pos_encoding
+        ).pooler_output
+        return self._classify(video, labels)
 
 
 @functools.cache
@@ -515,3 +564,4 @@ def _mit_config(vision_config: Any) -> Any:
 
 
 XCLIPModel.register_for_auto_class("AutoModel")
+XCLIPForVideoClassification.register_for_auto_class("AutoModelForVideoClassification")

@@ -25,15 +25,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from .frame_sampling import SAMPLINGS, sample_frames
 from .video_decoding import DECODERS, VideoFrames, load_video
-from .video_transforms import (
-    INTERPOLATIONS,
-    centre_crop,
-    multi_scale_crop,
-    normalise,
-    random_flip,
-    resize_short_side,
-    three_crops,
-)
+from .video_transforms import INTERPOLATIONS, centre_crop, normalise, resize_short_side, three_crops
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # X-CLIP is trained with ImageNet's statistics, not CLIP's (VideoX `build.py`)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -313,24 +305,6 @@ class VideoTextProcessor(ProcessorMixin):
 
         frames = _read_frames(video, choose, decoder)
         return _split(frames, counts[0])
-
-    def train_clip(
-        self,
-        video: Any,
-        generator: torch.Generator,
-        *,
-        multi_scale_crop_enabled: bool = True,
-        flip_probability: float = 0.5,
-        decoder: str = DECODERS[0],
-    ) -> torch.Tensor:
-        """One augmented clip, float32 (T,3,S,S): random frames, MultiScaleCrop or centre crop, flip (`build.py`)."""
-        frames = self.read_clips(video, generator=generator, decoder=decoder)[0].frames
-        clip = resize_short_side(_channels_first(frames), self.short_side, self.interpolation)
-        if multi_scale_crop_enabled:
-            clip = multi_scale_crop(clip, self.crop_size, generator, self.interpolation)
-        else:
-            clip = centre_crop(clip, self.crop_size)
-        return normalise(random_flip(clip, flip_probability, generator), self.image_mean, self.image_std)
 
     def check_text_bank(self, text_bank: Any) -> None:
         """Raises ValueError if the bank was made with another tokenizer (a bank that names none is taken)."""

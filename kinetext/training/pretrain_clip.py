@@ -36,7 +36,7 @@ from ..processing.video_transforms import normalise
 __all__ = ["MANIFEST_NAME", "demo_texts", "pretrain_clip"]
 
 MANIFEST_NAME = "pretraining.json"
-FORMAT_VERSION = 1  # raise it whenever the same parameters would give other weights
+FORMAT_VERSION = 2  # raise it whenever the same parameters would give other weights
 
 IMAGE_SIZE = 64
 _PATCH_SIZES = (8, 16, 32)

@@ -8,16 +8,10 @@ import pytest
 from rendered_clips import render_clip
 
 from kinetext import VideoTextProcessor
-from kinetext.data.annotations import (
-    Clip,
-    ClipList,
-    clips_from_csv,
-    clips_from_dataset,
-    clips_from_folder,
-    read_clips,
-    text_of_class,
-)
+from kinetext.data.annotations import clips_from_csv, clips_from_folder, read_clips, text_of_class
+from kinetext.data.clip_lists import Clip, ClipList
 from kinetext.data.datasets import EvalClips, video_of
+from kinetext.data.saved_datasets import clips_from_dataset, open_dataset
 
 
 def touch(root: Path, *names: str) -> None:
@@ -81,6 +75,33 @@ def test_a_folder_without_clips_is_an_error(tmp_path: Path) -> None:
         clips_from_folder(tmp_path)
 
 
+def test_videos_and_folders_that_are_left_out_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a/x.mp4", "a/deep/y.mp4", "z.mp4", "docs/notes.txt", ".git/notes.txt")
+    assert ids_and_labels(clips_from_folder(tmp_path)) == [("a/x.mp4", 0)]
+    layout = "they are not in the layout <class>/<clip>"
+    assert caplog.messages == [
+        f"2 videos in {tmp_path} are left out, e.g. z.mp4: {layout}.",
+        f"1 folders in {tmp_path} are no classes, e.g. docs: no video lies in them.",
+    ]
+
+
+def test_links_to_nowhere_are_reported_as_missing(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.mp4", "b/x.mp4")
+    (tmp_path / "a/y.mp4").symlink_to(tmp_path / "gone.mp4")
+    with pytest.raises(FileNotFoundError, match=re.escape(f"1 of the 3 clips that {tmp_path} lists are not on disk")):
+        read_clips(tmp_path)
+    assert len(read_clips(tmp_path, max_missing_share=0.5)) == 3
+
+
+@pytest.mark.parametrize("stray", ["download.tar", "original.tar.gz", "descriptions.parquet"])
+def test_folders_of_classes_stay_such_beside_another_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stray: str
+) -> None:
+    touch(tmp_path, "a/x.mp4", "b/x.mp4", stray)
+    assert len(read_clips(tmp_path)) == 2
+    assert caplog.messages == [f"{tmp_path} is read as a folder of <class>/<clip>, not its 1 data files: {stray}."]
+
+
 # ------------------------------------------------------------------------------------------------------------ CSV
 
 
@@ -118,16 +139,47 @@ def test_numbers_in_a_csv_are_indices_into_given_class_names(tmp_path: Path) -> 
 def test_a_class_that_is_called_like_a_number_is_meant_by_its_name(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "list.csv", "path,label\na,1\nb,0\nc,2\n")
     assert [c.label for c in clips_from_csv(path, data_root="", class_names=["1", "0", "x"]).clips] == [0, 1, 2]
-    unnamed = clips_from_csv(path, data_root="")
-    assert (unnamed.class_names, [clip.label for clip in unnamed.clips]) == (("0", "1", "2"), [1, 0, 2])
+
+
+def test_numbers_without_class_names_are_an_error(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\na,10\nb,0\nc,2\n")
+    message = (
+        f"{path} gives classes by their numbers (0, 2, 10, ...): say which list they count in, by `classes` in a "
+        'recipe or class_names=load_label_list("ucf101").class_names.'
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        clips_from_csv(path, data_root="")
+    with pytest.raises(ValueError, match=re.escape("the data set gives classes by their numbers (0, 2, ...)")):
+        clips_from_dataset(make_dataset(["a.mp4", "b.mp4"], [2, 0]))
+
+
+def test_classes_are_found_however_their_names_are_spelt(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\na,kick_ball\nb,Kick\nc,ApplyEyeMakeup\nd,a_b\ne,a-b\n")
+    names = ["kick", "kick ball", "Apply Eye Makeup", "a-b", "a_b"]
+    assert [clip.label for clip in clips_from_csv(path, data_root="", class_names=names).clips] == [1, 0, 2, 4, 3]
+    either = write_csv(tmp_path / "either.csv", "path,label\na,a b\n")
+    with pytest.raises(ValueError, match="a has the class 'a b', which is none of the 5 classes"):
+        clips_from_csv(either, data_root="", class_names=names)
+
+
+CSV_ENDING = (
+    " or those of Kinetics, youtube_id,time_start,time_end. (A list without a first line is read if its name ends in "
+    ".txt.)"
+)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "{path} starts with []; its first line must name the columns path,label."),
-        ("a.mp4,wave\n", "{path} starts with ['a.mp4', 'wave']; its first line must name the columns path,label."),
-        ("path;label\na;b\n", "{path} starts with ['path;label']; its first line must name the columns path,label."),
+        ("", "{path} starts with []; its first line must name the columns path,label" + CSV_ENDING),
+        (
+            "a.mp4,wave\n",
+            "{path} starts with ['a.mp4', 'wave']; its first line must name the columns path,label" + CSV_ENDING,
+        ),
+        (
+            "path;label\na;b\n",
+            "{path} starts with ['path;label']; its first line must name the columns path,label" + CSV_ENDING,
+        ),
         ("path,label\n", "{path} lists no clip."),
         (
             "path,label\na,x\n\nb, \n",
@@ -154,6 +206,45 @@ def test_a_csv_that_does_not_fit_is_an_error(tmp_path: Path, content: str, messa
     path = write_csv(tmp_path / "list.csv", content)
     with pytest.raises(ValueError, match=f"^{re.escape(message.format(path=path))}$"):
         clips_from_csv(path, data_root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'path,label\na,x\nb,"y\nc,z\n', ", line 4: unexpected end of data; is there a double quote too many?"),
+        (b'path,label\na,"x\nb,"y\n', ", line 3: ',' expected after '\"'; is there a double quote too many?"),
+        ("path,label\na,läuft\n".encode("latin-1"), " is no list of clips: it is not UTF-8 text ("),
+        ("path,label\na,x\n".encode("utf-16"), " is no list of clips: it is not UTF-8 text ("),
+    ],
+    ids=["open to the end", "open to the next quote", "Latin-1", "UTF-16"],
+)
+def test_a_csv_that_cannot_be_read_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = write_csv(tmp_path / "list.csv", content)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path}{reason}')}"):
+        clips_from_csv(path, data_root=tmp_path)
+
+
+def test_paths_win_over_the_columns_of_kinetics(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label,youtube_id,time_start,time_end\na.mp4,run,abc,0,10\n")
+    assert clips_from_csv(path, data_root=tmp_path).clips == (Clip("a.mp4", str(tmp_path / "a.mp4"), 0),)
+
+
+def test_one_file_in_two_spellings_is_one_clip(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\na/x.mp4,run\n./a/../a//x.mp4,jump\n")
+    with pytest.raises(ValueError, match=re.escape("the clip 'a/x.mp4' is listed twice; list every clip once.")):
+        clips_from_csv(path, data_root=tmp_path)
+
+
+def test_classes_that_differ_in_case_alone_are_an_error(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\na,Run\nb,run\nc,jump\n")
+    message = "the classes 'Run' and 'run' differ in case alone; write them alike, or give both in class_names."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        clips_from_csv(path, data_root=tmp_path)
+    assert [clip.label for clip in clips_from_csv(path, data_root="", class_names=["run", "Run", "jump"]).clips] == [
+        1,
+        0,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("label", ["3", "-1", "²", "wave jump"])
@@ -233,9 +324,114 @@ def test_read_clips_recognises_what_it_is_given(tmp_path: Path) -> None:
 
 
 def test_read_clips_names_the_path_that_does_not_exist(tmp_path: Path) -> None:
-    message = f"no clips at {tmp_path / 'none'}; give a folder of <class>/<clip>, or a CSV file with path,label."
-    with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
-        read_clips("none", data_root=tmp_path)
+    message = f"no clips at {tmp_path / 'none'}; give a folder of <class>/<clip>, a CSV file with path,label, an annota"
+    for source in ("none", "none:train"):
+        with pytest.raises(FileNotFoundError, match=f"^{re.escape(message.replace('none', source))}"):
+            read_clips(source, data_root=tmp_path)
+    touch(tmp_path, "folder/wave/a.mp4")
+    with pytest.raises(FileNotFoundError, match="folder has no part 'train': it is a folder of <class>/<clip>"):
+        read_clips("folder:train", data_root=tmp_path)
+
+
+def test_listed_clips_that_are_not_on_disk_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, *[f"{index}.mp4" for index in range(18)])
+    rows = "".join(f"{index}.mp4,x\n" for index in range(20))
+    write_csv(tmp_path / "list.csv", f"path,label\n{rows}")
+    clips = read_clips("list.csv", data_root=tmp_path)  # a tenth: as many as may be missing
+    assert [clip.clip_id for clip in clips.clips] == [f"{index}.mp4" for index in range(20)]
+    report = (
+        f"2 of the 20 clips that {tmp_path / 'list.csv'} lists are not on disk, e.g. {tmp_path / '18.mp4'}, "
+        f"{tmp_path / '19.mp4'}: "
+    )
+    assert caplog.messages == [
+        f"{report}training replaces them by clips of their class, evaluation counts them as failed."
+    ]
+    message = f"{report}more than max_failed_share=0.05 of them. Set data_root to where they are, list what is there"
+    with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}"):
+        read_clips("list.csv", data_root=tmp_path, max_missing_share=0.05)
+    with pytest.raises(FileNotFoundError, match="20 of the 20 clips"):
+        (tmp_path / "other").mkdir()
+        read_clips(tmp_path / "list.csv", data_root=tmp_path / "other", max_missing_share=1.0)
+
+
+def test_saved_splits_and_parquet_files_are_named_and_read(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    path = render_clip(tmp_path / "a.mp4", 4)
+    rows = make_dataset([{"bytes": path.read_bytes(), "path": "a.mp4"}], ["wave"], decode=False)
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "saved")
+    (tmp_path / "parquet").mkdir()
+    rows.to_parquet(tmp_path / "parquet/0.parquet")
+    processor = VideoTextProcessor(num_frames=2, crop_size=16)
+    expected = EvalClips(clips_of(path), processor)[0]["pixel_values"]
+    for source in ("saved:test", "parquet"):
+        clips = read_clips(source, data_root=tmp_path)
+        assert (ids_and_labels(clips), clips.class_names) == ([("00000000", 0)], ("wave",))
+        assert EvalClips(clips, processor)[0]["pixel_values"].equal(expected)
+    for source, message in (
+        ("saved", "saved has the splits train, test; write which one, e.g. "),
+        ("saved:dev", "saved has the splits train, test; write which one, e.g. "),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            read_clips(source, data_root=tmp_path)
+    rows.save_to_disk(tmp_path / "plain")
+    with pytest.raises(ValueError, match="plain has no splits; leave :test out."):
+        read_clips("plain:test", data_root=tmp_path)
+    with pytest.raises(FileNotFoundError, match="none is no data set; give hub:owner/name, a saved one or parquet"):
+        open_dataset("none", data_root=tmp_path)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_splits_of_parquet_files_are_told_apart_by_their_names(tmp_path: Path, streaming: bool) -> None:
+    (tmp_path / "parquet").mkdir()
+    video = {"bytes": b"v", "path": "v.mp4"}
+    train, validation = (make_dataset([video] * n, ["x"] * n, decode=False) for n in (2, 1))
+    train.to_parquet(tmp_path / "parquet/train-00000-of-00001.parquet")
+    validation.to_parquet(tmp_path / "parquet/validation-00000-of-00001.parquet")
+
+    touch(tmp_path / "parquet", "README.md", "test.csv", "notes.csv")  # which are no data of it
+
+    def rows(source: str) -> int:
+        return sum(1 for _ in open_dataset(source, data_root=tmp_path, streaming=streaming).select_columns("label"))
+
+    assert (rows("parquet:train"), rows("parquet:validation")) == (2, 1)
+    with pytest.raises(ValueError, match="parquet has the splits train, validation; write which one, e.g. "):
+        rows("parquet")
+    (tmp_path / "parquet/validation-00000-of-00001.parquet").unlink()
+    assert rows("parquet") == 2  # the only split is meant
+
+
+def test_data_sets_of_the_hub_are_read_by_their_id(tmp_path: Path, hub_client: Any) -> None:
+    path = render_clip(tmp_path / "a.mp4", 4)
+    push = (
+        "import datasets\n"
+        "names = datasets.ClassLabel(names=['b', 'a'])\n"
+        "features = datasets.Features({'video': datasets.Video(decode=False), 'label': names})\n"
+        f"row = {{'video': {{'bytes': open({str(path)!r}, 'rb').read(), 'path': 'a.mp4'}}, 'label': 0}}\n"
+        "for split in ('train', 'test'):\n"
+        "    rows = datasets.Dataset.from_list([row] * (1 + (split == 'test')), features=features)\n"
+        "    rows.push_to_hub('alice/clips', split=split)\n"
+    )
+    hub_client.run("-c", push, HF_HUB_DISABLE_XET="1")
+    read = (
+        "from kinetext.data.annotations import read_clips\n"
+        "from kinetext.data.datasets import video_of\n"
+        "for source in ('hub:alice/clips', 'hub:alice/clips:test'):\n"
+        "    clips = read_clips(source, data_root='/nowhere')\n"
+        "    value = video_of(clips.clips[0])\n"
+        "    print(len(clips), clips.class_names, clips.clips[0].label, len(value['bytes']), value['path'])\n"
+    )
+    size = path.stat().st_size
+    output = hub_client.run("-c", read, cache="other", HF_HUB_DISABLE_XET="1")
+    assert output.splitlines() == [f"{n} ('b', 'a') 0 {size} a.mp4" for n in (1, 2)]
+
+
+@pytest.mark.parametrize("label", [-1, None])
+def test_clips_without_a_label_are_errors(label: int | None) -> None:
+    datasets = pytest.importorskip("datasets")
+    dataset = make_dataset(["a.mp4", "b.mp4"], [0, label], datasets.ClassLabel(names=["wave", "jump"]))
+    message = f"the data set has a clip with the label {label}, which is no class; leave such clips out."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        clips_from_dataset(dataset)
 
 
 NAMED = ClipList(

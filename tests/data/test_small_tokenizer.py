@@ -1,6 +1,8 @@
 """The learnt tokenizer: laid out as CLIP's, takes any text, and fits the pooling of CLIP text towers."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from transformers import AutoTokenizer, CLIPTokenizer
 from kinetext.data.small_tokenizer import small_tokenizer
 
 TEXTS = ["moving left", "moving right", "rotating clockwise", "growing"]
+WORDS = [f"{a}{b}{c}" for a in "bcdfg" for b in "aeiou" for c in "klmnp"]  # each pair of letters as often as others
 # Anything that can stand in a CSV file.
 ODD_TEXTS = [
     "日本語 🎉",
@@ -75,6 +78,22 @@ def test_the_same_texts_give_the_same_tokenizer_in_silence(capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_order_of_texts_does_not_matter() -> None:
+    first, second = (small_tokenizer(texts).backend_tokenizer.to_str() for texts in (WORDS, WORDS[::-1]))
+    assert first == second
+
+
+def test_every_process_learns_the_same_tokenizer() -> None:
+    code = (
+        "from kinetext.data.small_tokenizer import small_tokenizer\n"
+        f"print(small_tokenizer({WORDS}).backend_tokenizer.to_str())"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    first, second = (process.communicate()[0] for process in processes)
+    assert all(process.returncode == 0 for process in processes)
+    assert first == second
+
+
 def test_it_survives_saving(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
@@ -85,8 +104,7 @@ def test_it_survives_saving(tmp_path: Path, tokenizer: CLIPTokenizer) -> None:
 
 @pytest.mark.parametrize("max_tokens", [514, 520, 1024])
 def test_the_vocabulary_is_bounded(max_tokens: int) -> None:
-    words = [f"{a}{b}{c}" for a in "bcdfg" for b in "aeiou" for c in "klmnp"]
-    assert 514 <= len(small_tokenizer(words, max_tokens=max_tokens)) <= max_tokens
+    assert 514 <= len(small_tokenizer(WORDS, max_tokens=max_tokens)) <= max_tokens
     assert len(small_tokenizer([], max_tokens=max_tokens)) == 514
 
 

@@ -170,7 +170,7 @@ def test_names_are_compared_in_one_form_of_unicode(one: str, other: str, same: b
         ("yes: [fast]", "class name True is a bool; write a text, in quotes"),
         ("' ': [fast]", "class name ' ' is an empty text"),
         ("push_up: [a]\nPush-Up: [b]", "'push_up' and 'Push-Up' are the same class name"),
-        ("run: [a]\nrun: [b]", "'run' is there twice; merge the two lists"),
+        ("run: [a]\nrun: [b]", "'run' is there twice; merge the two, or leave one out"),
         ("run: [a", "cannot be read: "),
         ("[" * 5000, "cannot be read: "),
         ('"run\\tfast": [a]', r"class name 'run\\tfast' has a line break or another control"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from testing_utils import tiny_config, tiny_model, tiny_moted, tiny_moted_config
 
-from kinetext import MotedConfig, XCLIPConfig
+from kinetext import MotedConfig, VideoCLIPConfig, XCLIPConfig
 from kinetext.evaluation.cost import Cost, TowerCost, measure_cost
 
 # preset, frames, parameters, G of the original's README for 400 classes (“FLOPs”, in fact MACs)
@@ -116,7 +116,8 @@ def test_counts_that_do_not_fit_are_refused(counts: dict, message: str) -> None:
 
 def test_configuration_of_another_model_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="^no cost table for model type 'xclip_vision_model'; there is one for xclip, moted.$"
+        ValueError,
+        match="^no cost table for model type 'xclip_vision_model'; there is one for xclip, moted, video_clip.$",
     ):
         measure_cost(tiny_config().vision_config)
 
@@ -228,3 +229,25 @@ def test_frames_of_moted_default_to_the_trained_number() -> None:
         for frames in (4, 8)
     ]
     assert rows[1].macs == 2 * rows[0].macs
+
+
+# pooling, frames, G as published: ViFi-CLIP's README and the X-CLIP supplement (Table 2), whose CLIP-Joint counts the
+# prompts of X-CLIP too, 3.08 G; the 14 G that it prints for CLIP-One are less than one image costs
+@pytest.mark.parametrize(
+    ("pooling", "num_frames", "published_gmacs"), [("mean", 16, 281), ("joint", 8, 184 - 3.08), ("one_frame", 1, 17.6)]
+)
+def test_video_clip_costs_what_was_published(pooling: str, num_frames: int, published_gmacs: float) -> None:
+    config = VideoCLIPConfig.preset("base-patch16", num_frames=num_frames, temporal_pooling=pooling)
+    cost = measure_cost(config)
+    assert cost.view_macs / 1e9 == pytest.approx(published_gmacs, rel=0.003)
+    positions = 8 * 768 if pooling == "joint" else 0
+    assert cost.parameters == 149_620_737 + positions  # CLIP-B/16
+    assert cost.parameters - cost.trainable_parameters == 49_408 * 512  # token embeddings
+
+
+def test_transformer_over_frames_is_counted_by_hand() -> None:
+    config = VideoCLIPConfig.preset("base-patch16", temporal_pooling="transformer")
+    (row,) = [tower for tower in measure_cost(config).towers if tower.tower == "transformer over frames"]
+    width, frames = 512, 8
+    assert row.macs == 6 * (12 * width**2 * frames + 2 * frames**2 * width)
+    assert row.parameters == 6 * (12 * width**2 + 13 * width) + 77 * width

@@ -323,12 +323,11 @@ def test_json_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: p
     with pytest.raises(TypeError):
         write_json(path, {"half": [1, 2, object()]})
 
-    def no_space(self: Path, text: str, **_: Any) -> None:
-        with open(self, "w") as file:
-            file.write(text[:3])
+    def no_space(descriptor: int) -> None:
+        os.ftruncate(descriptor, 3)
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "write_text", no_space)
+    monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="no space left"):
         write_json(path, {"better": 2})
     assert json.loads(path.read_text()) == {"good": 1}

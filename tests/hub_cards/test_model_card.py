@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from testing_utils import tiny_model, tiny_moted
+from rendered_clips import render_clip
+from testing_utils import tiny_config, tiny_model, tiny_moted
 
-from kinetext import VideoTextProcessor
+from kinetext import VideoTextProcessor, XCLIPForVideoClassification
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.evaluation.evaluator import EvaluationResult, Prediction
-from kinetext.hub_cards.model_card import write_model_card
+from kinetext.hub_cards.model_card import RunFacts, write_model_card
 
 TEXTS = ["moving left", "moving right", "growing", "shrinking"]
 SETTINGS = {"learning_rate": 0.0003, "preset": "base-patch16", "hold_out": ["eli_*", "ira_*"]}
@@ -71,8 +73,7 @@ def test_the_header_is_valid_and_claims_nothing_unknown(write: Callable[..., str
     assert card.startswith("---\n")
     header = yaml.safe_load(card.split("---\n")[1])
     assert header == {
-        "library_name": "transformers",
-        "pipeline_tag": "video-classification",
+        "library_name": "transformers",  # and no pipeline_tag, as long as no pipeline() takes the models
         "tags": ["kinetext", "x-clip"],
     }
     assert ModelCard.load(folder / "README.md").data.to_dict() == header
@@ -117,7 +118,7 @@ def test_a_card_of_a_run_that_decoded_nothing_says_so(write: Callable[..., str])
 
 
 def test_no_place_of_the_template_is_left_open(write: Callable[..., str]) -> None:
-    for card in (write(), write(result=None), write(settings={})):
+    for card in (write(), write(result=None), write(settings={}), write(facts=FACTS)):
         assert not re.search(r"{{|{%|undefined|None\b", card)
 
 
@@ -141,6 +142,46 @@ def test_odd_texts_do_not_break_the_card(write: Callable[..., str], folder: Path
         'Class texts: `a|b`, `say "hi"`, `two lines # heading`, `{{ 1 + 1 }}{% raw %}`, `` `tick` ``, `---`, `日本語`, '
         "`\\ back`." in card
     )
+
+
+FACTS = RunFacts(
+    num_train_clips=1000,
+    num_eval_clips=4,
+    data_fingerprint="d" * 64,
+    protocol="p" * 64,
+    environment={"processes": 2, "device": "cuda | H100", "torch": "2.13.0"},
+    duration_s=3723.4,
+    num_failed_clips=50,
+)
+
+
+def test_the_facts_of_the_run_are_in_the_card(write: Callable[..., str], folder: Path) -> None:
+    card = write(facts=FACTS)
+    assert f"SHA-256 `{FACTS.protocol}` of class texts" in card
+    assert f"1000 clips to train on, SHA-256 of their names and labels `{FACTS.data_fingerprint}`; 50 of them" in card
+    assert "Trained for 1 h 02 min 03 s." in card
+    assert table_rows(card, "| environment | |") == [
+        ["`processes`", "`2`"],
+        ["`device`", "`cuda \\| H100`"],
+        ["`torch`", "`2.13.0`"],
+    ]
+    assert "curves.png" not in card
+    (folder / "curves.png").touch()
+    try:
+        assert "](curves.png)\n\nSettings that differ" in write(facts=FACTS)
+    finally:
+        (folder / "curves.png").unlink()
+    unmeasured = write(facts=replace(FACTS, protocol=None, num_failed_clips=0), result=None)
+    assert "rotocol" not in unmeasured and "decoded" not in unmeasured
+
+
+def test_a_licence_is_stated_where_it_is_known(write: Callable[..., str]) -> None:
+    assert "Licence, data sheet and intended use are unknown" in write()
+    card = write(license="cc-by-nc-4.0")
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-nc-4.0"
+    assert "<!-- Data sheet and intended use are unknown" in card
+    with pytest.raises(ValueError, match="license='CC BY' is none of the Hub's ids"):
+        write(license="CC BY")
 
 
 MOVES = [["goes left", "not right"], ["goes right"], ["gets larger"], ["gets smaller", 'odd "one"\n`x` | {{ 1 }}']]
@@ -167,8 +208,8 @@ def test_the_card_of_a_moted_says_what_it_is_and_reads(moted_folder: Path) -> No
     assert "There is no MoTED in transformers itself." in card and "XCLIP" not in card and "X-CLIP" not in card
     assert "4 frames per clip, with the motion frames between them 8, sampling `segments`" in card
     assert (
-        "Descriptions: 2 of `moving left`, 1 of `moving right`, 1 of `growing`, 2 of `shrinking`, from `moves.yaml`."
-        in card.splitlines()
+        "Descriptions: 2 of `moving left`, 1 of `moving right`, 1 of `growing`, 2 of `shrinking`, from `moves.yaml`. "
+        "SHA-256 of their texts: `" in card
     )
     assert "title = {Enhanced Motion-Text Alignment for Image-to-Video Transfer Learning}" in card
     assert "18504--18515" in card and "author" not in card
@@ -178,7 +219,9 @@ def test_descriptions_of_one_number_are_counted_once_and_none_not_at_all(
     moted_folder: Path, write: Callable[..., str]
 ) -> None:
     card = moted_card(moted_folder, descriptions=[["a", "b"]] * 4)
-    assert "Descriptions: 2 of each class." in card.splitlines()
+    assert "\nDescriptions: 2 of each class. SHA-256" in card
+    hashes = {re.findall(r"of their texts: `(\w{64})`", one)[0] for one in (card, moted_card(moted_folder))}
+    assert len(hashes) == 2
     plain = moted_card(moted_folder, descriptions=None)
     assert "escriptions:" not in plain and "descriptions=" not in plain
     headings = [line for line in write().splitlines() if line.startswith("#")][1:]
@@ -206,3 +249,22 @@ def test_the_code_of_the_card_is_python(write: Callable[..., str], texts: list[s
     exec(call, {"processor": lambda **arguments: found.update(arguments)})
     assert found == {"videos": "clip.mp4", "text": texts[:3]}
     compile(code, "card", "exec")
+
+
+def test_the_card_of_a_classifier_speaks_of_no_texts_and_its_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = dict(enumerate(TEXTS))
+    XCLIPForVideoClassification(tiny_config(id2label=labels)).save_pretrained(tmp_path / "classifier")
+    VideoTextProcessor(small_tokenizer(TEXTS), num_frames=8, crop_size=32).save_pretrained(tmp_path / "classifier")
+    write_model_card(tmp_path / "classifier", class_texts=TEXTS, settings=SETTINGS, result=RESULT)
+    card = (tmp_path / "classifier/README.md").read_text("utf-8")
+    assert "scores a video for the classes below, by a linear layer" in card
+    assert "Classes: `moving left`," in card and "lass texts" not in card.split("## Citation")[0]
+    assert "XCLIPModel" not in card and not re.search(r"{{|{%|undefined|None\b", card)
+
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    render_clip(tmp_path / "clip.mp4", 10)
+    exec(code, {})
+    assert capsys.readouterr().out.strip() in TEXTS

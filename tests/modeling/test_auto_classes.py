@@ -7,11 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from testing_utils import largest_difference, tiny_config, tiny_model, tiny_moted, tiny_texts, tiny_videos
+from testing_utils import (
+    largest_difference,
+    tiny_config,
+    tiny_model,
+    tiny_moted,
+    tiny_texts,
+    tiny_video_clip_config,
+    tiny_videos,
+)
 from transformers.models.x_clip import configuration_x_clip, modeling_x_clip
 
 from kinetext import VideoTextProcessor
@@ -56,7 +65,7 @@ def moted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(code: str, where: Path, *arguments: Path, python_path: str = "") -> str:
+def run(code: str, where: Path, *arguments: Path | str, python_path: str = "") -> str:
     """Standard output of `code` in a fresh process in folder `where`, with a Hub cache of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))}
     environment |= {"HF_HOME": str(where / "hub"), "HF_MODULES_CACHE": str(where / "modules"), "HF_HUB_OFFLINE": "1"}
@@ -204,6 +213,76 @@ def test_moted_checkpoint_loads_as_remote_code_where_kinetext_is_not_installed(
             assert largest_difference(logits, expected) <= 1e-5, name
 
 
+OTHER_REMOTE_CODE = (
+    WITHOUT_KINETEXT
+    + """
+import torch, transformers
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoProcessor
+
+source, tensors, saved_again, auto_class, *names = sys.argv[1:]
+videos = load_file(tensors + "/videos.safetensors")
+logits = {}
+for step, folder in enumerate((source, saved_again)):
+    model = getattr(transformers, auto_class).from_pretrained(folder, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    loaded = (AutoConfig.from_pretrained(folder, trust_remote_code=True), model, processor)
+    assert all(type(one).__module__.startswith("transformers_modules.") for one in loaded), loaded
+    assert [type(one).__name__ for one in loaded] == [*names, "VideoTextProcessor"], loaded
+    batch = processor(videos=list(videos["frames"]), text=["moving left", "moving right", "growing"])
+    if auto_class != "AutoModel":
+        batch = {"pixel_values": batch["pixel_values"]}
+    with torch.no_grad():
+        logits[str(step)] = model(**batch, return_dict=False)[0]
+    if step == 0:
+        model.save_pretrained(saved_again)
+        processor.save_pretrained(saved_again)
+assert not any(name.split(".")[0] == "kinetext" for name in sys.modules)
+save_file({name: value.contiguous() for name, value in logits.items()}, tensors + "/logits.safetensors")
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("config_name", "model_name"),
+    [
+        ("VideoCLIPConfig", "VideoCLIPModel"),
+        ("VideoCLIPConfig", "VideoCLIPForVideoClassification"),
+        ("XCLIPConfig", "XCLIPForVideoClassification"),
+    ],
+)
+def test_video_clip_and_classifiers_load_as_remote_code_where_kinetext_is_not_installed(
+    config_name: str, model_name: str, tmp_path: Path
+) -> None:
+    import transformers
+
+    import kinetext
+
+    tokenizer = small_tokenizer(CLASS_NAMES)
+    if config_name == "XCLIPConfig":
+        config: Any = tiny_config(text={"vocab_size": len(tokenizer), "max_position_embeddings": 77})
+    else:
+        config = tiny_video_clip_config("transformer", vocab_size=len(tokenizer), max_tokens=77)
+    model = getattr(kinetext, model_name)(config).eval()
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    processor = VideoTextProcessor(tokenizer=tokenizer, num_frames=8, crop_size=32, short_side=36)
+    processor.save_pretrained(folder)
+    frames = torch.randint(0, 256, (2, 8, 40, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    save_file({"frames": frames}, tmp_path / "videos.safetensors")
+    auto_class = "AutoModelForVideoClassification" if model_name.endswith("Classification") else "AutoModel"
+    run(OTHER_REMOTE_CODE, tmp_path, folder, tmp_path, tmp_path / "again", auto_class, config_name, model_name)
+
+    batch = processor(videos=list(frames), text=CLASS_NAMES)
+    if auto_class != "AutoModel":
+        batch = {"pixel_values": batch["pixel_values"]}
+    got = load_file(tmp_path / "logits.safetensors")
+    for path, logits in zip((folder, tmp_path / "again"), got.values(), strict=True):
+        loaded = getattr(transformers, auto_class).from_pretrained(path)
+        assert type(loaded) is getattr(kinetext, model_name)
+        assert largest_difference(loaded(**batch, return_dict=False)[0], logits) <= 1e-5
+
+
 @pytest.mark.parametrize("path_of", ["folder", "stock_folder"])
 def test_our_class_loads_with_or_without_our_code_in_the_folder(path_of: str, request: pytest.FixtureRequest) -> None:
     from transformers import AutoConfig, AutoModel
@@ -244,10 +323,11 @@ IMPORTS = {
 }
 
 LOAD = """
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor
 print(json.dumps({
     "config": str(type(AutoConfig.from_pretrained(ours)).__module__),
     "model": str(type(AutoModel.from_pretrained(ours)).__module__),
+    "classifier": AutoModelForVideoClassification.from_config(AutoConfig.from_pretrained(ours)).__class__.__module__,
     "stock weights": str(type(AutoModel.from_pretrained(stock)).__module__),
     "processor": str(type(AutoProcessor.from_pretrained(ours)).__module__),
 }))
@@ -263,6 +343,7 @@ def test_auto_classes_return_ours_in_every_order_of_imports(
     assert homes == {
         "config": "kinetext.modeling.configuration_xclip",
         "model": "kinetext.modeling.modeling_xclip",
+        "classifier": "kinetext.modeling.modeling_xclip",
         "stock weights": "kinetext.modeling.modeling_xclip",
         "processor": "kinetext.processing.processing_video_text",
     }

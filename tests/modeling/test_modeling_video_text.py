@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import resource
@@ -93,8 +94,8 @@ def test_loss_is_none_without_labels(model: XCLIPModel) -> None:
             TypeError,
             "labels of shape (B,N) are probabilities and must be float; got torch.int64.",
         ),
-        (torch.tensor([0, 3]), ValueError, "labels must lie in 0..2, the class texts given; got [0, 3]."),
-        (torch.tensor([-100, 1]), ValueError, "labels must lie in 0..2, the class texts given; got [-100, 1]."),
+        (torch.tensor([0, 3]), ValueError, "labels must lie in 0..2, the classes there are; got [0, 3]."),
+        (torch.tensor([-100, 1]), ValueError, "labels must lie in 0..2, the classes there are; got [-100, 1]."),
     ],
     ids=str,
 )
@@ -310,6 +311,29 @@ def test_loaded_or_replaced_text_weights_are_noticed(model: XCLIPModel) -> None:
     weights["text_projection.weight"] -= 1
     model.load_state_dict(tiny_model().state_dict(), assign=True)
     assert model.check_text_bank(bank)
+
+
+@pytest.mark.parametrize("encode_while_training", [False, True])
+def test_steps_of_a_fused_optimiser_are_noticed(model: XCLIPModel, encode_while_training: bool) -> None:
+    """They change tensors without counting up their versions."""
+    optimizer = torch.optim.AdamW(model.text_projection.parameters(), lr=0.1, fused=True)
+    bank = model.encode_texts(**tiny_texts())
+    for _ in range(2):
+        model.train()
+        if encode_while_training:
+            bank = model.encode_texts(**tiny_texts())
+        model.get_text_features(**tiny_texts()).pooler_output.sum().backward()
+        optimizer.step()
+    model.eval()
+    with pytest.raises(ValueError, match="made by text weights"):
+        model.check_text_bank(bank)
+
+
+def test_text_weights_that_cannot_learn_are_hashed_once(model: XCLIPModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.set_trainable(text=False)
+    bank = model.encode_texts(**tiny_texts())
+    monkeypatch.setattr(hashlib, "sha256", None)
+    assert model.train().check_text_bank(bank) and model.eval().check_text_bank(bank)
 
 
 def test_change_of_other_weights_is_allowed(model: XCLIPModel) -> None:

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from testing_utils import largest_difference, tiny_descriptions, tiny_moted, tiny_texts, tiny_videos
-from torch import nn
+from testing_utils import (
+    assert_equal_gradients,
+    gradients,
+    largest_difference,
+    tiny_descriptions,
+    tiny_moted,
+    tiny_texts,
+    tiny_videos,
+)
 
 from kinetext import MotedModel
 
@@ -30,18 +37,6 @@ def small_model(**overrides: Any) -> MotedModel:
 
 def class_texts() -> dict[str, torch.Tensor]:
     return {**tiny_texts(), **tiny_descriptions(missing=[(0, 2), (2, 1)])}
-
-
-def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_equal_gradients(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys() and left
-    largest = max(gradient.norm().item() for gradient in left.values())
-    for name, gradient in left.items():
-        difference = (gradient - right[name]).norm().item()
-        assert difference <= 1e-4 * gradient.norm().item() + 1e-6 * largest, name
 
 
 # Compiled

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from testing_utils import (
     largest_difference,
-    scatter_weights,
+    tiny_clip,
     tiny_clip_config,
     tiny_config,
     tiny_descriptions,
@@ -27,13 +27,6 @@ from transformers import AutoModel, CLIPConfig, CLIPModel
 from kinetext import MotedModel
 
 SWITCHES = ("use_conceptual", "use_discriminative", "use_text_adapter", "fuse_text", "fuse_video")
-
-
-def tiny_clip(config: CLIPConfig | None = None) -> CLIPModel:
-    torch.manual_seed(0)
-    clip = CLIPModel(config or tiny_clip_config())
-    scatter_weights(clip)
-    return clip.eval()
 
 
 def zero_shot_logits(clip: CLIPModel, sparse_frames: torch.Tensor, texts: dict[str, torch.Tensor]) -> torch.Tensor:

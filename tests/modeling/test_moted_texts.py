@@ -319,7 +319,7 @@ def test_output_can_be_a_tuple_and_has_no_loss_without_labels() -> None:
             ValueError,
             "labels has shape (3,); wanted (B,) = (2,) class ids or (B,N) = (2, 3) probabilities.",
         ),
-        (torch.tensor([0, 3]), ValueError, "labels must lie in 0..2, the class texts given; got [0, 3]."),
+        (torch.tensor([0, 3]), ValueError, "labels must lie in 0..2, the classes there are; got [0, 3]."),
         (torch.zeros(2), TypeError, "labels of shape (B,) are class ids and must be int64; got torch.float32."),
     ],
 )

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from testing_utils import largest_difference, tiny_config, tiny_model, tiny_texts, tiny_videos
+from testing_utils import (
+    assert_equal_gradients,
+    gradients,
+    largest_difference,
+    tiny_config,
+    tiny_model,
+    tiny_texts,
+    tiny_videos,
+)
 from torch import nn
 
 from kinetext import XCLIPModel
@@ -58,18 +66,6 @@ def test_compiled_forward_has_no_graph_break_and_equals_eager(call: str) -> None
     assert largest_difference(got.text_embeds, expected.text_embeds) <= 1e-5
     if call == "labels":
         assert largest_difference(got.loss, expected.loss) <= 1e-5
-
-
-def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_equal_gradients(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys() and left
-    largest = max(gradient.norm().item() for gradient in left.values())
-    for name, gradient in left.items():
-        difference = (gradient - right[name]).norm().item()
-        assert difference <= 1e-4 * gradient.norm().item() + 1e-6 * largest, name
 
 
 def test_compiled_training_step_equals_eager() -> None:

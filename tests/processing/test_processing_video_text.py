@@ -229,23 +229,6 @@ def test_a_generator_makes_the_frames_random_and_repeatable(
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_training_clips_depend_on_their_generator_alone(clip: Path, processor: VideoTextProcessor) -> None:
-    first, same, other = (processor.train_clip(clip, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert first.shape == (NUM_FRAMES, 3, SIZE, SIZE) and first.dtype == torch.float32
-    assert_equal(first, same)
-    assert not torch.equal(first, other)
-
-
-def test_training_clips_without_augmentation_differ_by_their_frames_only(
-    frames: torch.Tensor, processor: VideoTextProcessor, expected: torch.Tensor
-) -> None:
-    still = frames[[0] * 20]
-    plain = processor.train_clip(
-        still, torch.Generator().manual_seed(1), multi_scale_crop_enabled=False, flip_probability=0.0
-    )
-    assert_equal(plain[None], processor(videos=still)["pixel_values"])
-
-
 # -------------------------------------------------------------------------------------------------- motion frames
 
 
@@ -286,9 +269,11 @@ def test_all_frames_are_masked_by_their_number_with_the_last_one_repeated(
 def test_drawn_frames_are_the_same_with_motion_frames(
     clip: Path, moving: VideoTextProcessor, processor: VideoTextProcessor
 ) -> None:
-    drawn, plain = (one.train_clip(clip, torch.Generator().manual_seed(3)) for one in (moving, processor))
-    assert drawn.shape == (2 * NUM_FRAMES, 3, SIZE, SIZE)
-    assert_equal(drawn[::2], plain)
+    drawn, plain = (
+        one.read_clips(clip, generator=torch.Generator().manual_seed(3))[0].frames for one in (moving, processor)
+    )
+    assert len(drawn) == 2 * NUM_FRAMES
+    assert torch.equal(drawn[::2], plain)
 
 
 @pytest.mark.parametrize("num_crops", [1, 3])

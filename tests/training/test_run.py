@@ -1,75 +1,27 @@
-"""Where a run starts from and what it leaves behind."""
+"""What a run leaves behind."""
 
 import json
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rendered_clips import render_clip
-from testing_utils import tiny_clip_config, tiny_config, tiny_moted, tiny_videos
-from transformers import BertConfig, CLIPModel
+from safetensors.torch import load_file
+from testing_utils import tiny_moted_fields
+from training_runs import CLASSES, REPOSITORY, render_clips, write_recipe
+from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor
 
 import kinetext.training.run as run
-from kinetext import MotedModel, VideoTextProcessor, XCLIPModel
-from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext import MotedModel, VideoTextProcessor, XCLIPForVideoClassification, XCLIPModel
 from kinetext.evaluation.class_texts import encode_class_texts
+from kinetext.evaluation.classify import load_model
+from kinetext.evaluation.evaluator import EvaluationResult
 from kinetext.training.arguments import ModelArguments, parse_recipe
+from kinetext.training.build import build_model
 
 TEXTS = ["running", "waving"]
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> str:
-    tokenizer = small_tokenizer(TEXTS)
-    torch.manual_seed(0)
-    XCLIPModel(tiny_config(text={"vocab_size": len(tokenizer)})).save_pretrained(tmp_path / "model")
-    contract = {"num_frames": 8, "sampling": "dense", "stride": 2, "template": "a video of {}", "crop_size": 32}
-    VideoTextProcessor(
-        tokenizer, short_side=40, interpolation="bicubic", image_mean=[0.5] * 3, image_std=[0.5] * 3, **contract
-    ).save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
-
-
-def test_fine_tuning_keeps_the_contract_of_the_checkpoint(checkpoint: str) -> None:
-    saved = VideoTextProcessor.from_pretrained(checkpoint)
-    _, processor = run.build_model(ModelArguments(model=checkpoint), TEXTS)
-
-    assert processor.contract == saved.contract
-    assert processor.tokenizer_fingerprint == saved.tokenizer_fingerprint
-
-
-def test_another_number_of_frames_is_set_in_model_and_processor(checkpoint: str, tmp_path: Path) -> None:
-    plain = XCLIPModel.from_pretrained(checkpoint).eval()
-    model, processor = run.build_model(ModelArguments(model=checkpoint, num_frames=16), TEXTS)
-    videos, ids = tiny_videos(num_frames=16), processor(text=TEXTS)
-
-    assert (processor.num_frames, processor.sampling, model.config.vision_config.num_frames) == (16, "dense", 16)
-    assert model.mit.position_embedding.shape[1] == 16
-    with torch.no_grad():
-        difference = (
-            model.eval()(pixel_values=videos, **ids).logits_per_video
-            - plain(pixel_values=videos, **ids).logits_per_video
-        )
-    assert difference.abs().max() < 1e-5
-
-    model.save_pretrained(tmp_path / "longer")
-    from transformers.models.x_clip.modeling_x_clip import XCLIPModel as StockModel
-
-    stock, report = StockModel.from_pretrained(tmp_path / "longer", output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
-    assert stock(pixel_values=videos, **ids).logits_per_video.shape == (2, 2)
-
-
-def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
-    tokenizer = small_tokenizer(TEXTS)
-    BertConfig().save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-
-    with pytest.raises(ValueError, match="is a 'bert' model; a CLIP or one of xclip, moted is wanted"):
-        run.build_model(ModelArguments(model=str(tmp_path)), TEXTS)
 
 
 def test_training_on_one_class_is_refused(tmp_path: Path) -> None:
@@ -92,84 +44,103 @@ def test_evaluation_refuses_settings_that_the_model_brings(checkpoint: str, tmp_
         run.evaluate_model(parse_recipe(arguments, model=checkpoint), views="2x2")
 
 
+# From a recipe to a folder
+
+
+@pytest.fixture(scope="module")
+def clips_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render_clips(tmp_path_factory.mktemp("clips"), per_class=2)
+
+
+def train(folder: Path, clips_root: Path, **settings: Any) -> EvaluationResult | None:
+    short = {"max_steps": 2, "warmup_steps": 1, "save_steps": 1, "dataloader_num_workers": 0}
+    recipe = write_recipe(folder / "recipe.yaml", **{**short, **settings})
+    arguments = [str(recipe), "--data_root", str(clips_root), "--output_dir", str(folder / "out")]
+    return run.run_training(parse_recipe(arguments))
+
+
+def test_a_run_leaves_a_model_that_others_load_with_card_report_and_results(clips_root: Path, tmp_path: Path) -> None:
+    result = train(tmp_path, clips_root)
+    out = tmp_path / "out"
+    model, processor = AutoModel.from_pretrained(out).eval(), AutoProcessor.from_pretrained(out)
+
+    assert isinstance(model, XCLIPModel) and isinstance(processor, VideoTextProcessor) and result is not None
+    video = processor(videos=[str(clips_root / "train/growing/000.mp4")])
+    with torch.inference_mode():
+        logits = model(**video, **processor(text=list(CLASSES))).logits_per_video
+    saved = json.loads((out / "results.json").read_text())
+    (prediction,) = (one for one in saved["predictions"] if one["clip_id"] == "growing/000.mp4")
+    assert logits.softmax(-1).max().item() == pytest.approx(prediction["score"], abs=1e-5)
+    assert saved["settings"]["ema_decay"] == 0.8 and saved["metrics"]["num_decoded"] == 8
+    assert {"README.md", "report.md", "curves.png", "modeling_xclip.py", "checkpoint-2"} <= {
+        one.name for one in out.iterdir()
+    }
+    assert "top-1" in (out / "report.md").read_text()
+
+
+def test_what_is_saved_at_the_end_are_the_averages(clips_root: Path, tmp_path: Path) -> None:
+    train(tmp_path, clips_root)
+    final = load_file(tmp_path / "out/model.safetensors")
+    averages = load_file(tmp_path / "out/checkpoint-2/averages.safetensors")
+    raw = load_file(tmp_path / "out/checkpoint-2/model.safetensors")
+
+    assert all(torch.equal(final[name], value) for name, value in averages.items())
+    assert any(not torch.equal(raw[name], value) for name, value in averages.items())
+
+
+def test_without_evaluation_clips_results_of_an_earlier_run_go(clips_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/results.json").write_text("{}")
+
+    assert train(tmp_path, clips_root, eval=None) is None
+    assert not (tmp_path / "out/results.json").exists()
+    assert (tmp_path / "out/model.safetensors").is_file()
+
+
+def test_a_linear_classifier_is_trained_saved_and_evaluated(clips_root: Path, tmp_path: Path) -> None:
+    trained = train(tmp_path, clips_root, head="linear")
+    out = tmp_path / "out"
+    model = AutoModelForVideoClassification.from_pretrained(out)
+    assert isinstance(model, XCLIPForVideoClassification) and tuple(model.config.id2label.values()) == CLASSES
+
+    arguments = [
+        "--data_root",
+        str(clips_root),
+        "--train",
+        "train",
+        "--output_dir",
+        str(tmp_path / "again"),
+        "--use_cpu",
+    ]
+    again = run.evaluate_model(parse_recipe(arguments, model=str(out)))
+    assert trained is not None
+    assert [one.score for one in again.predictions] == pytest.approx([one.score for one in trained.predictions])
+
+
+def test_lora_is_merged_into_what_is_saved(clips_root: Path, tmp_path: Path) -> None:
+    train(tmp_path, clips_root, lora_rank=2)
+    names = load_file(tmp_path / "out/model.safetensors").keys()
+    raw = load_file(tmp_path / "out/checkpoint-2/model.safetensors").keys()
+
+    assert not any("lora" in name for name in names) and any("lora" in name for name in raw)
+    assert AutoModel.from_pretrained(tmp_path / "out", output_loading_info=True)[1]["missing_keys"] in ([], set())
+    message = (
+        r"checkpoint-2 lacks \d+ weights of its model, such as .*with lora_rank.* use the folder that the finished"
+    )
+    unmerged = str(tmp_path / "out/checkpoint-2")
+    with pytest.raises(ValueError, match=message):
+        load_model(unmerged)
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelArguments(model=unmerged), CLASSES)
+
+
+def test_class_texts_that_are_trained_reach_the_model(clips_root: Path, tmp_path: Path) -> None:
+    train(tmp_path, clips_root, train_text=True, class_texts={"growing": "a swelling shape"})
+
+    assert "a swelling shape" in (tmp_path / "out/README.md").read_text()
+
+
 # MoTED
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> str:
-    tokenizer = small_tokenizer(TEXTS)
-    CLIPModel(tiny_clip_config(vocab_size=len(tokenizer), max_tokens=77)).save_pretrained(tmp_path / "clip")
-    tokenizer.save_pretrained(tmp_path / "clip")
-    return str(tmp_path / "clip")
-
-
-@pytest.fixture
-def moted(tmp_path: Path) -> str:
-    tokenizer = small_tokenizer(TEXTS)
-    tiny_moted(num_frames=4, vocab_size=len(tokenizer), max_tokens=77).save_pretrained(tmp_path / "moted")
-    VideoTextProcessor(tokenizer, num_frames=4, crop_size=32, motion_frame_ratio=2).save_pretrained(tmp_path / "moted")
-    return str(tmp_path / "moted")
-
-
-def test_a_clip_becomes_what_the_recipe_says(clip: str) -> None:
-    plain, plain_processor = run.build_model(ModelArguments(model=clip, num_frames=4), TEXTS)
-    assert isinstance(plain, XCLIPModel)
-    assert (plain_processor.num_frames, plain_processor.motion_frame_ratio) == (4, 1)
-
-    overrides = '{"motion_frame_ratio": 3, "use_discriminative": false}'
-    arguments = ModelArguments(model=clip, num_frames=4, architecture="moted", model_overrides=overrides)
-    model, processor = run.build_model(arguments, TEXTS)
-    assert isinstance(model, MotedModel)
-    assert (model.config.num_frames, model.config.use_discriminative, model.config.use_conceptual) == (4, False, True)
-    assert (processor.num_frames, processor.motion_frame_ratio, processor.crop_size) == (4, 3, 32)
-
-
-def test_pixels_are_the_clips_for_its_frozen_tower_and_the_published_ones_for_xclip(clip: str) -> None:
-    _, moted = run.build_model(ModelArguments(model=clip, architecture="moted"), TEXTS)
-    _, xclip = run.build_model(ModelArguments(model=clip), TEXTS)
-    assert (moted.image_mean[0], moted.interpolation) == (0.48145466, "bicubic")  # OpenAI's: the folder names none
-    assert (xclip.image_mean[0], xclip.interpolation) == (0.485, "bilinear")
-
-
-def test_a_misspelt_override_names_the_nearest(clip: str) -> None:
-    arguments = ModelArguments(model=clip, architecture="moted", model_overrides='{"fuse_txt": false}')
-    with pytest.raises(TypeError, match="unknown field `fuse_txt`; did you mean `fuse_text`"):
-        run.build_model(arguments, TEXTS)
-
-
-def test_a_saved_moted_stays_one_with_another_number_of_frames(moted: str) -> None:
-    model, processor = run.build_model(ModelArguments(model=moted, num_frames=6), TEXTS)
-    assert isinstance(model, MotedModel)
-    assert (model.config.num_frames, processor.num_frames, processor.motion_frame_ratio) == (6, 6, 2)
-    assert model.motion_encoder.temporal_position_embedding.shape[1] == 6
-
-
-def test_what_contradicts_a_saved_model_is_refused(moted: str, checkpoint: str) -> None:
-    for folder, model_type, other in ((moted, "moted", "xclip"), (checkpoint, "xclip", "moted")):
-        message = f"{folder} is a '{model_type}' model, which cannot become architecture='{other}'"
-        with pytest.raises(ValueError, match=re.escape(message)):
-            run.build_model(ModelArguments(model=folder, architecture=other), TEXTS)
-        assert run.build_model(ModelArguments(model=folder, architecture=model_type), TEXTS)
-        message = f"{folder} is a '{model_type}' model and keeps its configuration."
-        with pytest.raises(ValueError, match=re.escape(message)):
-            run.build_model(ModelArguments(model=folder, model_overrides="{}"), TEXTS)
-
-
-def moted_fields(**fields: Any) -> str:
-    config = tiny_clip_config(vocab_size=99, max_tokens=77).to_dict()
-    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    text = {name: config["text_config"][name] for name in sizes}
-    vision = {name: config["vision_config"][name] for name in (*sizes, "image_size", "patch_size")}
-    motion = {"motion_hidden_size": 24, "motion_num_attention_heads": 2, "joint_num_attention_heads": 2}
-    return json.dumps({"text_config": text, "vision_config": vision, "projection_dim": 32, **motion, **fields})
-
-
-def test_random_weights_of_moted_tell_texts_apart() -> None:
-    arguments = ModelArguments(model_config=moted_fields(), architecture="moted", num_frames=4)
-    model, processor = run.build_model(arguments, TEXTS)
-    assert (model.config.num_frames, processor.num_frames, processor.motion_frame_ratio) == (4, 4, 2)
-    one, other = model.encode_texts(**processor(text=TEXTS)).text_embeds
-    assert not torch.allclose(one, other)  # they are equal where the end token of the configuration does not occur
 
 
 @pytest.fixture
@@ -183,9 +154,10 @@ def waving_and_running(tmp_path: Path) -> Path:
 
 
 def moted_recipe(folder: Path, *extra: str, model: str | None = None) -> Any:
-    arguments = ["--model_config", moted_fields(), "--architecture", "moted", "--num_frames", "4"]
+    arguments = ["--model_config", tiny_moted_fields(), "--architecture", "moted", "--num_frames", "4"]
     arguments += ["--data_root", str(folder / "data"), "--output_dir", str(folder / "out"), "--use_cpu"]
     arguments += ["--hold_out", "1.mp4", "--max_steps", "1", "--report_to", "none", "--save_strategy", "no"]
+    arguments += ["--total_train_batch_size", "2", "--disable_tqdm", "true"]
     if model is not None:
         arguments = arguments[6:]
     return parse_recipe([*arguments, *extra], model=model)
@@ -195,7 +167,7 @@ def test_a_run_of_moted_can_be_evaluated_with_its_descriptions(
     waving_and_running: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     moves = str(waving_and_running / "moves.yaml")
-    by_motion = moted_fields(inference_logits="motion")  # video logits are those of the names until it has learnt
+    by_motion = tiny_moted_fields(inference_logits="motion")  # video logits are those of the names until it has learnt
     trained = run.run_training(moted_recipe(waving_and_running, "--descriptions", moves, "--model_config", by_motion))
     out = waving_and_running / "out"
     assert json.loads((out / "results.json").read_text())["settings"]["descriptions"] == moves
@@ -220,7 +192,7 @@ def test_moted_without_its_descriptions_is_refused(waving_and_running: Path) -> 
 
 
 def test_moted_that_reads_names_only_needs_no_descriptions(waving_and_running: Path) -> None:
-    names_only = moted_fields(use_conceptual=False, use_discriminative=False)
+    names_only = tiny_moted_fields(use_conceptual=False, use_discriminative=False)
     arguments = ["--model_config", names_only]
     assert run.run_training(moted_recipe(waving_and_running, *arguments)) is not None
     moves = str(waving_and_running / "moves.yaml")
@@ -245,7 +217,7 @@ def test_the_text_tower_of_moted_is_not_trained(waving_and_running: Path) -> Non
 
 
 def test_motion_frames_of_model_and_processor_must_agree(clip: str) -> None:
-    model, _ = run.build_model(ModelArguments(model=clip, architecture="moted"), TEXTS)
+    model, _ = build_model(ModelArguments(model=clip, architecture="moted"), TEXTS)
     plain = VideoTextProcessor.from_pretrained(clip)
     with pytest.raises(ValueError, match="motion_frame_ratio=1, the moted model takes 2"):
         encode_class_texts(model, plain, TEXTS, descriptions=[["a"], ["b"]])
@@ -255,3 +227,116 @@ def test_from_clip_refuses_a_configuration_of_its_own(clip: str) -> None:
     config = MotedModel.from_clip(clip).config
     with pytest.raises(TypeError, match="goes to its model's constructor"):
         MotedModel.from_clip(config)
+
+
+# What is refused before anything is loaded
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"report_to": "wandb"}, ImportError, r"report_to=\['wandb'\] is not installed; here is .*tensorboard"),
+        ({"license": "My License"}, ValueError, "license='My License' is none of the Hub's ids"),
+        (
+            {"eval": None, "load_best_model_at_end": True, "eval_steps": 1, "save_steps": 1},
+            ValueError,
+            "load_best_model_at_end needs clips to evaluate; give eval or hold_out",
+        ),
+        (
+            {"streaming": True, "save_strategy": "epoch"},
+            ValueError,
+            "save_strategy: epoch never comes in a stream, which has none; write e.g. save_strategy: steps, save_steps",
+        ),
+        ({"streaming": True, "eval_strategy": "epoch"}, ValueError, "eval_strategy: epoch never comes in a stream"),
+        (
+            {"streaming": True, "push_to_hub": "a/b", "push_every_epochs": 1, "license": "mit"},
+            ValueError,
+            "push_every_epochs=1: a stream has no epochs",
+        ),
+        (
+            {"class_texts": {"growing": "it moves", "shrinking": "it moves"}},
+            ValueError,
+            r"the classes \['growing', 'shrinking'\] have the same text, 'it moves'; give each its own",
+        ),
+    ],
+)
+def test_what_would_only_show_later_is_refused_at_once(
+    clips_root: Path, tmp_path: Path, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train(tmp_path, clips_root, **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stream_without_evaluation_clips_needs_no_eval_strategy(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", streaming=True, eval=None, eval_strategy="epoch")
+    run._check_settings(parse_recipe([str(recipe), "--data_root", "clips", "--output_dir", str(tmp_path / "out")]))
+
+
+@pytest.mark.parametrize(("streaming", "differs"), [(True, True), (False, False)])
+def test_a_stream_goes_on_with_its_own_clips_only(tmp_path: Path, streaming: bool, differs: bool) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", streaming=streaming)
+    arguments = [str(recipe), "--data_root", "clips", "--output_dir", str(tmp_path / "out")]
+    one, other = (run._identity(parse_recipe([*arguments, "--train", name])) for name in "ab")
+    assert (one != other) == differs
+
+
+# In the middle of a run
+
+
+def test_an_evaluation_that_is_broken_off_leaves_what_was_learnt(
+    clips_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(trainer: Any) -> EvaluationResult:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.VideoTextTrainer, "evaluation_result", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, clips_root, save_strategy="no", eval_strategy="no")
+    assert "not evaluated" in (tmp_path / "out/README.md").read_text()
+    AutoModel.from_pretrained(tmp_path / "out")
+
+
+def test_a_run_is_pushed_while_it_trains_and_says_nothing_of_this_machine(
+    hub_client: Any, clips_root: Path, tmp_path: Path
+) -> None:
+    epochs = {"max_steps": -1, "num_train_epochs": 2, "save_strategy": "no", "eval_strategy": "epoch"}
+    pushes = {"push_to_hub": "alice/run", "push_every_epochs": 1, "license": "mit"}
+    recipe = write_recipe(tmp_path / "recipe.yaml", warmup_steps=1, dataloader_num_workers=0, **epochs, **pushes)  # type: ignore[arg-type]
+    places = ["--data_root", str(clips_root), "--output_dir", str(tmp_path / "out")]
+    hub_client.run(str(REPOSITORY / "train.py"), str(recipe), *places)
+
+    commits = hub_client.hub.state.repos["models", "alice/run"].commits
+    assert [commit.title for commit in commits.values()][-2:] == ["After epoch 1", "Trained with kinetext"]
+    files = hub_client.hub.files("alice/run")
+    assert {"results.json", "confusion.png", "model.safetensors"} <= files.keys()
+    assert not [name for name, content in files.items() if str(tmp_path).encode() in content]
+    assert not [name for name, content in files.items() if str(clips_root).encode() in content]
+
+
+# Evaluation of what was saved
+
+
+@pytest.mark.parametrize("given", [("--lora_rank", "2"), ("--train_vision", "false"), ("--head", "linear")])
+def test_evaluation_refuses_settings_of_training(checkpoint: str, tmp_path: Path, given: tuple[str, str]) -> None:
+    arguments = ["--data_root", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--use_cpu", *given]
+    with pytest.raises(ValueError, match=f"{given[0][2:]}=.* says how a model is trained; leave it out of eval"):
+        run.evaluate_model(parse_recipe(arguments, model=checkpoint))
+
+
+def test_class_texts_of_an_evaluated_classifier_are_left_out_and_said_so(
+    clips_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, clips_root, head="linear", save_strategy="no")
+    places = ["--data_root", str(clips_root), "--train", "train", "--output_dir", str(tmp_path / "again")]
+    texts = ["--class_texts", '{"growing": "it swells"}']
+    run.evaluate_model(parse_recipe([*places, *texts, "--use_cpu"], model=str(tmp_path / "out")))
+    assert "are left out: a classifier reads no texts" in caplog.text
+    assert json.loads((tmp_path / "again/results.json").read_text())["settings"]["class_texts"] is None
+
+
+def test_moted_whose_descriptions_are_its_class_texts_is_told_so(waving_and_running: Path) -> None:
+    (waving_and_running / "one.yaml").write_text("running: [legs alternate]\nwaving: [a hand swings]\n", "utf-8")
+    arguments = ["--descriptions", str(waving_and_running / "one.yaml"), "--class_texts", "descriptions"]
+    with pytest.raises(ValueError, match="stand in for the class names, and this MoTED learns from both; leave class_"):
+        run.run_training(moted_recipe(waving_and_running, *arguments))

@@ -1,0 +1,95 @@
+"""The folder of a run as a model repository: weights, processor, code, card, report and results, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+from huggingface_hub import ModelCard
+
+from .. import modeling, processing
+from ..descriptions.files import write_atomically
+from .push import check_license, push_folder
+
+__all__ = ["push_run"]
+
+_WEIGHTS = ["model*.safetensors", "model.safetensors.index.json"]
+_OF_AN_EVALUATION = ["results.json", "confusion.png", "curves.png"]  # or of the course of a run; not always there
+
+# What runs and `save_pretrained` write. All else stays here: checkpoints, pickles, and what others keep in the folder.
+_OURS = [
+    *_WEIGHTS, *_OF_AN_EVALUATION, "README.md", "report.md", "config.json", "processor_config.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "chat_template.jinja",
+    *(path.name for package in (modeling, processing) for path in Path(package.__path__[0]).glob("*.py")),
+]  # fmt: skip
+_NEEDED = ("config.json", "processor_config.json", "*.safetensors", "README.md")
+_LOADED_NAME = re.compile(r'from_pretrained\("(?:[^"\\]|\\.)*"')
+
+
+def push_run(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = False,
+    message: str = "Trained with kinetext",
+    license: str | None = None,
+) -> str:
+    """Pushes what a run wrote to a model repository in one commit; returns the commit's hash.
+
+    Model, processor, their code, card, report, curves and results are pushed, and nothing else that lies in the
+    folder. The card is changed there first: it names the licence and loads `repo_id`.
+
+    Args:
+        folder: with a saved model, its processor and card.
+        repo_id: `owner/name`; made if it is not there. Weights and results that it holds are replaced.
+        private: make it private; an existing public repository is refused.
+        message: of the commit.
+        license: licence id of the Hub for the weights; needed where the card names none.
+
+    Raises:
+        ValueError: the folder holds no complete model, no licence is known, or `repo_id` is no id.
+        PermissionError: as `push_folder`; says how to push again.
+        ConnectionError: as `push_folder`; says how to push again.
+    """
+    folder = Path(folder)
+    missing = [name for name in _NEEDED if not any(folder.glob(name))]
+    if missing:
+        raise ValueError(f"{folder} has no {', no '.join(missing)}; push the output folder of a finished run.")
+    _address_card(folder / "README.md", repo_id, license)
+    names = sorted({path.name for pattern in _OURS for path in folder.glob(pattern) if path.is_file()})
+    try:
+        return push_folder(
+            folder,
+            repo_id,
+            repo_type="model",
+            private=private,
+            message=message,
+            replaced=[*_WEIGHTS, *_OF_AN_EVALUATION],
+            only=names,
+        )
+    except (PermissionError, ConnectionError) as error:
+        again = shlex.join(["kinetext", "push", "model", str(folder), repo_id, *(["--private"] if private else [])])
+        raise type(error)(f"{error}\nThe folder {folder} is complete; push it again with: {again}") from error
+
+
+def _address_card(path: Path, repo_id: str, license: str | None) -> None:
+    """Has the card name a licence, and its code load the repository that it will lie in.
+
+    Raises:
+        ValueError: if `license` is no licence id, or neither it nor the card names one.
+    """
+    card = ModelCard.load(path)
+    if license is not None:
+        check_license(license)
+        card.data.license = license
+    if not card.data.license:
+        raise ValueError(
+            f"{path} names no licence, and without one nobody may use the weights: give --license, e.g. apache-2.0 or "
+            "cc-by-nc-4.0 (the Hub's ids; data sets such as Kinetics may ask for a non-commercial one)."
+        )
+    card.text = _LOADED_NAME.sub(lambda _: f"from_pretrained({json.dumps(repo_id)}", card.text)
+    write_atomically(path, str(card).encode())

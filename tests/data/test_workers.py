@@ -1,0 +1,62 @@
+"""Data workers end with their loader or their trainer, and at no request to stop, however they were started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from kinetext.data.workers import ignore_sigterm
+
+
+class ProcessIds(Dataset[int]):
+    """Which process loads."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        return os.getpid()
+
+
+def loader(**options: Any) -> Any:
+    return DataLoader(ProcessIds(), batch_size=None, num_workers=1, worker_init_fn=ignore_sigterm, **options)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_worker_that_is_asked_to_stop_goes_on_and_ends_with_its_loader(method: str) -> None:
+    batches = iter(loader(multiprocessing_context=method, prefetch_factor=1))
+    worker = next(batches)
+    os.kill(worker, signal.SIGTERM)
+    assert set(batches) == {worker}
+
+    del batches
+    assert not is_running(worker)
+
+
+def test_a_worker_ends_when_its_trainer_is_killed() -> None:
+    code = "import time, test_workers; b = iter(test_workers.loader()); print(next(b), flush=True); time.sleep(60)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
+    trainer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    assert trainer.stdout is not None
+    worker = int(trainer.stdout.readline())
+    trainer.kill()
+    trainer.wait()
+
+    until = time.monotonic() + 30
+    while is_running(worker) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not is_running(worker)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, other than as a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
