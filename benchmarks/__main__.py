@@ -1,18 +1,24 @@
 """Runs the benchmarks that take minutes, prints their tables and writes their results.
 
-python -m benchmarks [basics] [moted_cost]
+python -m benchmarks [basics] [moted_cost] [augmentation] [training]
 
-Not among them: benchmarks.moted_ablation, which takes most of an hour.
+Not among them: benchmarks.moted_ablation, which takes most of an hour, and what else benchmarks.training
+measures: waiting for data, and steps on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from . import basics, moted_cost
+from . import augmentation, basics, moted_cost, training
 from .harness import run
 
-GROUPS = {"basics": basics.BENCHMARKS, "moted_cost": moted_cost.BENCHMARKS}
+GROUPS = {
+    "basics": basics.BENCHMARKS,
+    "moted_cost": moted_cost.BENCHMARKS,
+    "augmentation": augmentation.BENCHMARKS,
+    "training": training.BENCHMARKS,
+}
 
 
 def main() -> None:
