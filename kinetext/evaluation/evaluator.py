@@ -15,7 +15,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Subset
 
 from ..data.datasets import EvalClips
-from ..data.workers import ignore_sigterm
+from ..data.workers import ignore_sigterm, sigterm_held
 from ..descriptions.files import write_atomically
 from ..modeling.modeling_video_text import TextBank
 from .bars import progress_console
@@ -129,7 +129,11 @@ def evaluate_clips(
     try:
         console = progress_console()
         is_hidden = not (show_progress and console.is_terminal)
-        for samples in track(loader, "evaluating", console=console, transient=True, disable=is_hidden):
+        with sigterm_held():
+            batches = iter(loader)  # which starts the workers
+        for samples in track(
+            batches, "evaluating", total=len(loader), console=console, transient=True, disable=is_hidden
+        ):
             own += _predict(model, samples, dataset, text_bank)
     finally:
         for module, was_training in modes:

@@ -28,7 +28,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ..data.augmentation import finish_pixels
 from ..data.datasets import EpochSampler, EvalClips, TrainClips, sample_generator
 from ..data.streaming import StreamingClips
-from ..data.workers import ignore_sigterm
+from ..data.workers import ignore_sigterm, sigterm_held
 from ..evaluation.class_texts import encode_class_texts
 from ..evaluation.evaluator import EvaluationResult, evaluate_clips, write_json
 from ..modeling.modeling_video_text import TextBank
@@ -273,8 +273,8 @@ class VideoTextTrainer(Trainer):
         )
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """As in the base class, measuring how long the data took."""
-        with self.meter.waiting():
+        """As in the base class, measuring how long the data took; an epoch's first call starts the workers."""
+        with self.meter.waiting(), sigterm_held():
             return super().get_batch_samples(*args, **kwargs)
 
     # Evaluation

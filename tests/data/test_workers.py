@@ -1,16 +1,19 @@
 """Data workers end with their loader or their trainer, and at no request to stop, however they were started."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
+import psutil
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from kinetext.data.workers import ignore_sigterm
+from kinetext.data.workers import ignore_sigterm, sigterm_held
 
 
 class ProcessIds(Dataset[int]):
@@ -36,6 +39,27 @@ def test_a_worker_that_is_asked_to_stop_goes_on_and_ends_with_its_loader(method:
 
     del batches
     assert not is_running(worker)
+
+
+def test_no_worker_is_hit_while_it_starts() -> None:
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.wait(0.002):
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.send_signal(signal.SIGTERM)
+
+    sender = threading.Thread(target=ask)
+    sender.start()
+    try:
+        for _ in range(20):
+            with sigterm_held():
+                batches = iter(loader(multiprocessing_context="fork"))
+            assert len(list(batches)) == 8
+    finally:
+        is_over.set()
+        sender.join()
 
 
 def test_a_worker_ends_when_its_trainer_is_killed() -> None:
