@@ -207,6 +207,9 @@ def _arguments(folder: str, scale: Scale, seed: int) -> VideoTextTrainingArgumen
     return VideoTextTrainingArguments(
         output_dir=folder,
         max_steps=scale.num_steps,
+        label_smoothing=0.0,
+        mixup_alpha=0.0,
+        cutmix_alpha=0.0,
         per_device_train_batch_size=scale.batch_size,
         **{name: getattr(scale, name) for name in same},
         eval_strategy="no",

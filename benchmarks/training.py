@@ -2,8 +2,8 @@
 
 python -m benchmarks.training [--data-root ../shared/data/weizmann]
 
-The wait for data is measured where `recipes/weizmann_moted.yaml` can run: with its clips, and with the models of
-`make demo`. The last part needs a GPU.
+The wait for data is measured where the recipes of Weizmann can run: with its clips, and with the models of `make demo`.
+The last part needs a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BATCH_SIZE, NUM_TOKENS = 4, 16
 CLASS_COUNTS = (10, 400)  # Weizmann, Kinetics-400
 
 WEIZMANN = REPOSITORY.parent / "shared" / "data" / "weizmann"
-RECIPE = REPOSITORY / "recipes" / "weizmann_moted.yaml"
+RECIPES = tuple(REPOSITORY / "recipes" / f"{name}.yaml" for name in ("weizmann_moted", "weizmann", "weizmann_mean"))
 _NUM_STEPS, _LOGGED_STEPS = 120, 30  # the first logged ones also start the loader and decode the clips
 
 GPU_BATCH_SIZE, GPU_DESCRIPTIONS = 16, 5 + 1
@@ -212,6 +212,10 @@ def _gpu_seconds(call: Callable[[], Any], repeats: int) -> float:
     return (time.perf_counter() - started) / repeats
 
 
+def _model_of(recipe: Path) -> Path:
+    return Path(str(parse_recipe([str(recipe), "--data_root", ".", "--output_dir", "."]).model.model))
+
+
 def main() -> None:
     """Measures what can be measured here, and says what not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description="Measures training.")
@@ -219,12 +223,13 @@ def main() -> None:
     data_root = parser.parse_args().data_root
     console = Console()
     run("training", BENCHMARKS)
-    model = Path(str(parse_recipe([str(RECIPE), "--data_root", ".", "--output_dir", "."]).model.model))
-    if data_root.is_dir() and model.is_dir():
+    models = {_model_of(recipe) for recipe in RECIPES}
+    if data_root.is_dir() and all(model.is_dir() for model in models):
         with writing("training_data_wait") as results:
-            results.append(data_wait(RECIPE, data_root))
+            results += [data_wait(recipe, data_root) for recipe in RECIPES]
     else:
-        console.print(f"waiting for data: not measured, needs clips in {data_root} and {model} (make demo)")
+        needed = ", ".join(sorted(map(str, models)))
+        console.print(f"waiting for data: not measured, needs clips in {data_root}, and {needed} (make demo)")
     if torch.cuda.is_available():
         with writing("training_gpu") as results:
             results += gpu_rates()

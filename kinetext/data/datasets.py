@@ -126,7 +126,7 @@ class TrainClips(Dataset[dict[str, Any]]):
         augmentation: what is drawn for a clip; X-CLIP's by default.
         decoder: "pyav" or "decord".
         flip_swaps: classes that a mirrored clip changes into each other, as in `flip_twins`: "ssv2", or names by names.
-        cache_videos: keep the decoded frames of every video, so that each is decoded once. For small sets only: a video
+        cache_videos: keep the resized frames of every video, so that each is decoded once. For small sets only: a video
             takes frames x height x width x 3 bytes (10 seconds of 340 x 256 pixels: 65 MB), and every worker process
             has its own, for as long as it lives; so use no workers or persistent ones.
         augment_on: where the pixels are finished, as in [`TrainCollator`].
@@ -192,8 +192,14 @@ class TrainClips(Dataset[dict[str, Any]]):
         if self._videos is None:
             return video_of(clip)
         if clip.clip_id not in self._videos:
-            self._videos[clip.clip_id] = load_video(video_of(clip), decoder=self.transform.decoder).frames
+            self._videos[clip.clip_id] = self._resized(video_of(clip))
         return self._videos[clip.clip_id]
+
+    def _resized(self, video: Any) -> torch.Tensor:
+        """All frames uint8 (n,H,W,3) with the short side that the transform would give them, so that it does not."""
+        processor = self.transform.processor
+        frames = load_video(video, decoder=self.transform.decoder).frames.permute(0, 3, 1, 2)  # (n,3,H,W)
+        return resize_short_side(frames, processor.short_side, processor.interpolation).permute(0, 2, 3, 1)
 
 
 def first_readable(

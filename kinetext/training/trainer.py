@@ -25,6 +25,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
+from ..data.annotations import MAX_FAILED_SHARE
 from ..data.augmentation import finish_pixels
 from ..data.datasets import EpochSampler, EvalClips, TrainClips, sample_generator
 from ..data.streaming import StreamingClips
@@ -101,7 +102,7 @@ class VideoTextTrainer(Trainer):
         descriptions: Sequence[Sequence[str]] | None = None,
         train_dataset: TrainClips | StreamingClips | None = None,
         eval_dataset: EvalClips | None = None,
-        max_failed_share: float = 0.1,
+        max_failed_share: float = MAX_FAILED_SHARE,
         settings: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:

@@ -77,6 +77,26 @@ def test_a_worker_ends_when_its_trainer_is_killed() -> None:
     assert not is_running(worker)
 
 
+def test_a_program_ends_though_it_still_holds_a_loader_with_workers() -> None:
+    code = (
+        "import test_workers as t\n"
+        "loader = t.loader(persistent_workers=True)\n"
+        "with t.sigterm_held(): batches = iter(loader)\n"
+        "print(next(batches), flush=True)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    assert program.stdout is not None
+    worker = int(program.stdout.readline())
+    try:
+        assert program.wait(timeout=30) == 0
+        assert not is_running(worker)
+    finally:
+        for pid in (program.pid, worker):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process, other than as a zombie."""
     try:
