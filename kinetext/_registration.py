@@ -1,8 +1,8 @@
-"""Makes the Auto classes of transformers return kinetext's classes, without importing them before they are needed.
+"""Makes Auto classes and pipelines of transformers use kinetext's classes, without importing them before it is needed.
 
 Importing a model or processor class loads the heavy half of transformers (1.5 s), so `import kinetext` only registers
 the configurations and stand-ins: classes that load the real one when an Auto class calls them. The stand-ins are put in
-place when the module of the Auto class itself is imported.
+place when the module of the Auto class itself is imported, and so are the tasks of `pipeline(...)`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from .modeling.configuration_xclip import XCLIPConfig
 
 _MODELING_AUTO = "transformers.models.auto.modeling_auto"
 _PROCESSING_AUTO = "transformers.models.auto.processing_auto"
+_PIPELINES = "transformers.pipelines"
+_OUR_PIPELINES = f"{__package__}.pipelines"
 
 # configuration -> the class that each Auto class returns for it, as names of `kinetext`
 _MODELS: dict[Any, dict[str, str]] = {
@@ -43,6 +45,7 @@ def register_auto_classes() -> None:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     _when_imported(_MODELING_AUTO, _register_models)
     _when_imported(_PROCESSING_AUTO, _register_processors)
+    _when_imported(_PIPELINES, _register_pipelines)
 
 
 def _register_models(modeling_auto: ModuleType) -> None:
@@ -54,6 +57,30 @@ def _register_models(modeling_auto: ModuleType) -> None:
 def _register_processors(processing_auto: ModuleType) -> None:
     for config_class in _MODELS:
         processing_auto.AutoProcessor.register(config_class, _stand_in(_PROCESSOR, config_class), exist_ok=True)
+
+
+def _register_pipelines(pipelines: ModuleType) -> None:
+    """Adds our task, and puts a class in place of "video-classification" that differs from it for our models alone.
+
+    transformers resolves the dotted names when such a pipeline is made; `register_pipeline` would want the classes.
+    """
+    tasks = pipelines.PIPELINE_REGISTRY.supported_tasks
+    tasks["zero-shot-video-classification"] = {
+        "impl": f"{_OUR_PIPELINES}.ZeroShotVideoClassificationPipeline",
+        "pt": (_ZeroShotModel,),
+        "default": {},  # no model: every choice would be a download that nobody asked for
+        "type": "multimodal",
+    }
+    tasks["video-classification"]["impl"] = f"{_OUR_PIPELINES}.AnyVideoClassificationPipeline"
+
+
+class _ZeroShotModel:
+    """Loads the model of a zero-shot pipeline."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As `kinetext.pipelines.VideoTextModel.from_pretrained`."""
+        return importlib.import_module(_OUR_PIPELINES).VideoTextModel.from_pretrained(*args, **kwargs)
 
 
 def _stand_in(name: str, config_class: type) -> type:

@@ -1,17 +1,20 @@
 """What the READMEs print works as printed."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typer
 from testing_utils import tiny_clip_config
 from transformers import CLIPModel
 
-from kinetext import VideoTextProcessor, XCLIPConfig, XCLIPModel
+from kinetext import VideoTextProcessor, XCLIPConfig, XCLIPModel, cli
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.descriptions import load_descriptions
 
@@ -67,6 +70,26 @@ def test_moted_from_a_clip_works_as_printed(readme: str, shared_dir: Path, tmp_p
 
     shapes = "scores" if readme == README else "outputs.motion_logits_per_video"
     assert run_as_printed(f"{example}\nprint({shapes}.shape)", tmp_path).endswith("torch.Size([1, 3])\n")
+
+
+def parse(arguments: list[str]) -> None:
+    """Has the command line read these arguments, without running a verb."""
+    command: Any = typer.main.get_command(cli.app)
+    context: Any = command.make_context("kinetext", arguments)
+    while hasattr(command, "resolve_command"):
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
+
+
+def test_commands_of_the_readme_are_understood() -> None:
+    text = text_of(README).replace("\\\n", " ")
+    lines = re.findall(r"^kinetext (.*?)(?:\s#.*)?$", text, flags=re.MULTILINE)
+    lines = [line for line in lines if "…" not in line and "<" not in line]
+    assert any(line.startswith("eval ") for line in lines)
+    for line in lines:
+        parse(shlex.split(line))
+    with pytest.raises(Exception, match="No such option"):
+        parse(["eval", "runs/x", "--protocol", "weizmann", "--data-root", ".", "--out", "x", "--protocols", "y"])
 
 
 @pytest.mark.parametrize("readme", [README, OF_MODELS])

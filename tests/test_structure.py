@@ -20,7 +20,7 @@ PACKAGE = REPOSITORY / "kinetext"
 
 INDEPENDENT = ("processing", "modeling", "descriptions")  # import nothing else of kinetext
 # Each may import those before it.
-ORDERED = ("data", "conversion", "evaluation", "hub_cards", "doctor", "training", "demo")
+ORDERED = ("data", "conversion", "evaluation", "hub_cards", "doctor", "pipelines", "training", "demo")
 TRAVELLING = ("modeling", "processing")  # copied into checkpoints as remote code
 NEVER_BY_STATEMENT = {"kinetext", "av", "decord", "torchcodec", "torchvision", "cv2"}
 NOT_AT_IMPORT = ("av", "decord", "torchcodec", "torchvision", "datasets", "openai")

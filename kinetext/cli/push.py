@@ -58,9 +58,12 @@ def model(
     license: Annotated[
         str | None, typer.Option(help="Licence id of the Hub, e.g. apache-2.0; needed unless the card names one.")
     ] = None,
+    results: Annotated[
+        list[Path] | None, typer.Option(help="results.json of `kinetext eval`, for the card; may be repeated.")
+    ] = None,
 ) -> None:
     """Push a trained model with its processor, code, card, report and results; no checkpoints, no optimizer states."""
     from ..hub_cards.push_run import push_run
 
-    commit = push_run(folder, repo_id, private=private, license=license)
+    commit = push_run(folder, repo_id, private=private, license=license, results=results or [])
     say(f"pushed to {escape(repo_id)}, commit {commit}")

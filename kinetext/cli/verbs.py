@@ -5,7 +5,6 @@ Heavy imports stand inside the verbs, so that `--help` does not wait for them.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from .calibrate import calibrate
+from .compare import compare
 from .console import report_errors, say, table_of
 from .describe import describe
+from .evaluate import evaluate
 from .push import push
 
 app = typer.Typer(
@@ -68,12 +70,11 @@ def classify(
 ) -> None:
     """Score clips against class names."""
     from ..descriptions import load_descriptions
+    from ..evaluation.class_texts import parse_labels
     from ..evaluation.classify import classify_clips, load_model
     from ..evaluation.contact_sheet import check_picture_path, draw_contact_sheet
 
-    names = [label.strip() for label in next(csv.reader([labels], skipinitialspace=True))]
-    if len(set(names)) < len(names):
-        raise ValueError(f"labels name a class twice: {names}; its score would be split.")
+    names = parse_labels(labels)
     if save is not None:
         check_picture_path(save)
     texts = None if descriptions is None else load_descriptions(descriptions).for_classes(names)
@@ -106,30 +107,14 @@ def train(
     run_training(parse_recipe([str(recipe), *context.args]))
 
 
-@app.command(
+app.command(
     "eval",
-    context_settings=_TAKES_SETTINGS,
-    epilog="Example:  kinetext eval runs/weizmann recipes/weizmann.yaml --data_root clips --output_dir results",
-)
-@report_errors
-def evaluate(
-    context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Folder or Hub id of a video-text model.")],
-    recipe: Annotated[Path | None, typer.Argument(help="Recipe whose evaluation clips and class texts to use.")] = None,
-    views: Annotated[str, typer.Option(help="Clips x crops per video, e.g. 4x3.")] = "1x1",
-) -> None:
-    """Top-1 and top-5 with exact counts; writes results.json into output_dir. Other settings as of train."""
-    from ..training.arguments import parse_recipe
-    from ..training.run import evaluate_model
+    epilog="Example:  kinetext eval runs/weizmann --protocol recipes/weizmann.yaml --data-root clips --out results",
+)(evaluate)
 
-    first = [] if recipe is None else [str(recipe)]
-    metrics = evaluate_model(parse_recipe([*first, *context.args], model=model), views=views).metrics()
-    table = table_of("metric", "value#", "clips#")
-    for name in ("top1", "top5"):
-        table.add_row(name, f"{metrics[name]:.4f}", f"{metrics[f'{name}_count']:.0f} / {metrics['num_decoded']:.0f}")
-    coverage = f"{metrics['num_decoded']:.0f} / {metrics['num_listed']:.0f}"
-    table.add_row("coverage (decoded / listed)", f"{metrics['coverage']:.4f}", coverage)
-    Console().print(table)
+
+app.command(epilog="Example:  kinetext compare results/moted results/xclip")(compare)
+app.command(epilog="Example:  kinetext calibrate results --model runs/weizmann --accuracy 0.9")(calibrate)
 
 
 @app.command(
@@ -165,17 +150,26 @@ def cross_validate(
 @app.command(epilog="Example:  kinetext convert k400_16_8.pth xclip-b16 --tokenizer openai/clip-vit-base-patch16")
 @report_errors
 def convert(
-    source: Annotated[str, typer.Argument(help="The original project's .pth, or a folder or Hub id of an X-CLIP.")],
+    source: Annotated[str, typer.Argument(help="A .pth of X-CLIP, ViFi-CLIP or Text4Vis, or a folder of an X-CLIP.")],
     destination: Annotated[Path, typer.Argument(help="Folder to make.")],
-    tokenizer: Annotated[str | None, typer.Option(help="Folder or Hub id of the tokenizer; a .pth has none.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Folder or Hub id of the tokenizer, which a .pth has not. Default: that of --clip."),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of the CLIP that a ViFi-CLIP or Text4Vis was trained from.")
+    ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames per clip of a ViFi-CLIP or Text4Vis, where its file does not say.", min=1)
+    ] = None,
 ) -> None:
-    """Turn an X-CLIP checkpoint into a folder that kinetext and transformers load, strictly."""
-    from ..conversion.xclip import convert_checkpoint
+    """Turn a checkpoint of another project into a folder that kinetext loads, strictly."""
+    from ..conversion.convert import convert_checkpoint
 
-    done = convert_checkpoint(source, destination, tokenizer=tokenizer)
+    done = convert_checkpoint(source, destination, tokenizer=tokenizer, clip=clip, num_frames=num_frames)
     what = "model and processor" if done.has_processor else "model"
     trained = f"{done.num_parameters:,} parameters, {done.num_frames} frames"
-    say(f"{what} saved in {escape(str(done.destination))} ({trained})")
+    say(f"{what} saved in {escape(str(done.destination))} ({trained}), converted from {done.project}")
     for note in done.notes:
         say(f"[yellow]note:[/] {escape(note)}")
 
@@ -240,7 +234,7 @@ def _config(name: str, architecture: str, num_frames: int | None) -> Any:
     """The configuration of a preset, a folder or a Hub repository."""
     from transformers import AutoConfig
 
-    from ..conversion.xclip import HUB_ID
+    from ..descriptions.load import HUB_ID
     from ..evaluation.published_costs import CONFIG_CLASSES
     from ..modeling.configuration_video_text import CLIP_TOWERS
 

@@ -9,9 +9,11 @@
 | mmaction, Text4Vis | text | `path frames label`, the path with or without an ending |
 | X-CLIP | text | `path label`, where the path may hold spaces |
 
-A class is meant by its name wherever there is one, also as the folder of the file, because lists disagree about numbers
-(UCF-101 counts from 1, and HMDB-51's kick, kick ball, sword and sword exercise come in two orders). Listed files are
-looked for in the root of the data, or in the one folder of it where they lie, such as `UCF-101` or `train`.
+A class is meant by its name wherever there is one, also as the folder of the file, because lists disagree about
+numbers: UCF-101 counts from 1, lists of a few classes of a data set count these alone. Numbers that do not even rise in
+the order of the classes given are refused: HMDB-51's kick, kick ball, sword and sword exercise come in two orders, and
+a model that learnt by one of them is not tested by the other. Listed files are looked for in the root of the data, or
+in the one folder of it where they lie, such as `UCF-101` or `train`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .clip_lists import VIDEO_SUFFIXES, ClassIndex, ClipList, Row, check_named, label_rows
+from .clip_lists import OTHER_ORDER, VIDEO_SUFFIXES, ClassIndex, ClipList, Row, check_folders, check_named, label_rows
 
 KINETICS_COLUMNS = ("youtube_id", "time_start", "time_end")
 _HMDB_PARTS = tuple(f"{side}{split}" for side in ("train", "test") for split in (1, 2, 3))
@@ -46,7 +48,9 @@ _LAYOUTS = {  # of the lines of a text list, in the order in which they are trie
 # Text lists ---------------------------------------------------------------------------------------------------------
 
 
-def clips_from_list(path: str | Path, *, data_root: str | Path, class_names: Sequence[str] | None = None) -> ClipList:
+def clips_from_list(
+    path: str | Path, *, data_root: str | Path, class_names: Sequence[str] | None = None, multi_label: bool = False
+) -> ClipList:
     """Clips of a text file with `path frames label`, `path label` or, below class folders, `path` in every line.
 
     The class is the folder of the file, where folders and numbers say the same or there are no numbers; else what the
@@ -56,18 +60,27 @@ def clips_from_list(path: str | Path, *, data_root: str | Path, class_names: Seq
     Where every path ends in a number and has no ending (`a/clip 1 0`), that number is read as frames, and the files are
     then missing: write endings there.
 
+    Args:
+        path: of the file.
+        data_root: what its paths are relative to.
+        class_names: the classes in label order.
+        multi_label: whether several lines may give one clip several classes.
+
     Raises:
-        ValueError: if the lines are of no such layout, or of several, or give classes that cannot be told.
+        ValueError: if the lines are of no such layout, or of several, or give classes that cannot be told, or numbers
+            in another order than `class_names`.
     """
     path = Path(path)
     if _HMDB_FILE.fullmatch(path.name):
         raise ValueError(f"{path} is a part of HMDB-51's splits; give its folder and which, e.g. {path.parent}:train1.")
     entries = _entries(path)
     names, order = _classes_of(entries, path, class_names)
+    if class_names is not None and not multi_label:
+        check_folders(zip((listed for listed, _ in entries), names, strict=True), class_names, path)
     sources = find_files([[listed] for listed, _ in entries], data_root)
     ids = [posixpath.normpath(listed) for listed, _ in entries]
     rows = [Row(*row) for row in zip(ids, sources, names, strict=True)]
-    return label_rows(rows, order if class_names is None else class_names)
+    return label_rows(rows, order if class_names is None else class_names, multi_label=multi_label)
 
 
 def _entries(path: Path) -> list[tuple[str, str | None]]:
@@ -103,10 +116,25 @@ def _classes_of(
     if says_the_same and len(set(labels)) == len(number_of) and "" not in number_of:
         known = ClassIndex(class_names if class_names is not None else folders)
         if any(known.find(folder) is not None for folder in number_of):
+            if class_names is not None:
+                _check_order(entries, known, path)
             return folders, sorted(number_of, key=lambda folder: int(number_of[folder]))
     if class_names is None:
         check_named(labels, path)
     return labels, None
+
+
+def _check_order(entries: Sequence[tuple[str, str | None]], known: ClassIndex, path: Path) -> None:
+    """Raises ValueError unless numbers rise in the order of the classes, wherever they begin and whatever they omit."""
+    numbered = {PurePosixPath(listed).parent.name: (int(label or 0), listed) for listed, label in entries}
+    places = {folder: place for folder in numbered if (place := known.find(folder)) is not None}
+    for one, other in itertools.pairwise(sorted(places, key=lambda folder: numbered[folder][0])):
+        if places[one] > places[other]:
+            raise ValueError(
+                f"{path}: {numbered[one][1]} is in the folder {one!r} and has the number {numbered[one][0]}, and those "
+                f"in {other!r} have {numbered[other][0]}, but among the classes given {one!r} is {places[one]} and "
+                f"{other!r} is {places[other]}. {OTHER_ORDER}"
+            )
 
 
 def _class_index_beside(path: Path) -> list[str] | None:
@@ -161,7 +189,12 @@ def clips_from_hmdb(
 
 
 def clips_from_kinetics(
-    rows: Iterable[dict[str, str]], path: str | Path, *, data_root: str | Path, class_names: Sequence[str] | None = None
+    rows: Iterable[dict[str, str]],
+    path: str | Path,
+    *,
+    data_root: str | Path,
+    class_names: Sequence[str] | None = None,
+    multi_label: bool = False,
 ) -> ClipList:
     """Clips of the rows of a Kinetics CSV; files lie in folders named by class (or with underscores), or in none.
 
@@ -181,7 +214,8 @@ def clips_from_kinetics(
         [[f"{name}/{stem}.mp4", f"{name.replace(' ', '_')}/{stem}.mp4", f"{stem}.mp4"] for name, stem in listed],
         data_root,
     )
-    return label_rows([Row(stem, s, name) for (name, stem), s in zip(listed, sources, strict=True)], class_names)
+    found = [Row(stem, source, name) for (name, stem), source in zip(listed, sources, strict=True)]
+    return label_rows(found, class_names, multi_label=multi_label)
 
 
 # Something-Something V2 ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from .annotation_formats import (
     is_hmdb,
     read_text,
 )
-from .clip_lists import VIDEO_SUFFIXES, Clip, ClipList, Row, check_named, label_rows, locate
+from .clip_lists import VIDEO_SUFFIXES, Clip, ClipList, Row, check_folders, check_named, label_rows, locate
 from .saved_datasets import HUB_PREFIX, clips_from_dataset, is_saved_dataset, open_dataset
 from .tar_shards import clips_from_shards, find_shards
 
@@ -55,6 +55,7 @@ def read_clips(
     data_root: str | Path = ".",
     class_names: Sequence[str] | None = None,
     max_missing_share: float = MAX_FAILED_SHARE,
+    multi_label: bool = False,
 ) -> ClipList:
     """Clips of whatever annotates them, recognised by what is there.
 
@@ -79,10 +80,13 @@ def read_clips(
         class_names: the classes in label order; by default the list's own, else the sorted ones found. Needed where two
             lists must agree, and where classes are only numbered.
         max_missing_share: more of a list than this must not be missing.
+        multi_label: whether clips may show several classes, in lists as text or CSV: a line for each of them, or in the
+            column `label` names with semicolons between them. The first is the clip's label.
 
     Raises:
         FileNotFoundError: if `source` does not exist, or too much of what it lists.
-        ValueError: if it is of no known kind, holds no clip, or a class outside `class_names`.
+        ValueError: if it is of no known kind, holds no clip, or a class outside `class_names`; or gives a clip two
+            classes without `multi_label`.
     """
     if str(source).startswith(HUB_PREFIX):
         return clips_from_dataset(open_dataset(source), class_names=class_names)
@@ -107,14 +111,18 @@ def read_clips(
     elif path.is_dir():
         raise FileNotFoundError(f"{path} has no part {part!r}: it is a folder of <class>/<clip>; name its sub-folder.")
     else:
-        clips = _clips_from_file(path, data_root, class_names)
+        clips = _clips_from_file(path, data_root, class_names, multi_label)
     _check_on_disk(clips, path, max_missing_share)
     return clips
 
 
-def _clips_from_file(path: Path, data_root: str | Path, class_names: Sequence[str] | None) -> ClipList:
-    read = {".csv": clips_from_csv, ".json": clips_from_something}.get(path.suffix.lower(), clips_from_list)
-    return read(path, data_root=data_root, class_names=class_names)
+def _clips_from_file(
+    path: Path, data_root: str | Path, class_names: Sequence[str] | None, multi_label: bool
+) -> ClipList:
+    if path.suffix.lower() == ".json":
+        return clips_from_something(path, data_root=data_root, class_names=class_names)
+    read = clips_from_csv if path.suffix.lower() == ".csv" else clips_from_list
+    return read(path, data_root=data_root, class_names=class_names, multi_label=multi_label)
 
 
 def _check_on_disk(clips: ClipList, source: Path, max_missing_share: float) -> None:
@@ -162,21 +170,35 @@ def _videos(root: Path, pattern: str) -> Iterator[Path]:
     return (path for path in root.glob(pattern) if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir())
 
 
-def clips_from_csv(path: str | Path, *, data_root: str | Path, class_names: Sequence[str] | None = None) -> ClipList:
+def clips_from_csv(
+    path: str | Path, *, data_root: str | Path, class_names: Sequence[str] | None = None, multi_label: bool = False
+) -> ClipList:
     """Clips of a CSV file with the columns `path` and `label` (a class name, or an index into `class_names`).
 
     Other columns, a byte order mark, empty lines and spaces around cells do not matter. A file without these columns
-    but with those of Kinetics is read as such.
+    but with those of Kinetics is read as such. With `multi_label`, a label may be several names with semicolons between
+    them.
     """
     rows = _read_csv(path)
     if not {"path", "label"} <= rows[0].keys():
-        return clips_from_kinetics(rows, path, data_root=data_root, class_names=class_names)
+        return clips_from_kinetics(rows, path, data_root=data_root, class_names=class_names, multi_label=multi_label)
+    listed = [(row["path"], name) for row in rows for name in _labels_of(row, path, multi_label)]
     if class_names is None:
-        check_named([row["label"] for row in rows], path)
-    return label_rows(
-        [Row(posixpath.normpath(row["path"]), str(Path(data_root) / row["path"]), row["label"]) for row in rows],
-        class_names,
-    )
+        check_named([name for _, name in listed], path)
+    elif not multi_label:
+        check_folders(listed, class_names, path)
+    found = [Row(posixpath.normpath(file), str(Path(data_root) / file), name) for file, name in listed]
+    return label_rows(found, class_names, multi_label=multi_label)
+
+
+def _labels_of(row: dict[str, str], path: str | Path, multi_label: bool) -> list[str]:
+    """The classes of a row."""
+    if not multi_label:
+        return [row["label"]]
+    names = [name.strip() for name in row["label"].split(";")]
+    if not all(names):
+        raise ValueError(f"{path}: the label {row['label']!r} of {row['path']} has an empty name between semicolons.")
+    return names
 
 
 def _read_csv(path: str | Path) -> list[dict[str, str]]:

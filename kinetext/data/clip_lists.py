@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..descriptions.schema import normalised_name
+
+logger = logging.getLogger(__name__)
+
+OTHER_ORDER = (
+    "List and classes are in different orders: give the classes in the order that the list counts in (for the split "
+    'files of HMDB-51 that is class_names=load_label_list("hmdb51").class_names, or `classes: hmdb51`), or write names '
+    "instead of numbers."
+)
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
@@ -25,12 +34,14 @@ class Clip:
         source: what `load_video` takes, or a function without arguments that returns it.
         label: index into the class names.
         group: the file that it shares with other clips, such as a tar shard, so that they can be read together.
+        other_labels: what else it shows, indices in the order of the list; for evaluation with several labels alone.
     """
 
     clip_id: str
     source: Any
     label: int
     group: str | None = None
+    other_labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,17 +146,47 @@ class ClassIndex:
         return label
 
 
-def label_rows(rows: Sequence[Row], class_names: Sequence[str] | None) -> ClipList:
+def label_rows(rows: Sequence[Row], class_names: Sequence[str] | None, *, multi_label: bool = False) -> ClipList:
     """Clips with the labels of their classes; the classes are the sorted ones found, unless they are given.
+
+    A row that says once more what another one says is left out, with a warning.
+
+    Args:
+        rows: what the annotation says.
+        class_names: the classes in label order.
+        multi_label: whether rows of one clip may give it several classes; the first is its label.
 
     Raises:
         ValueError: for a class that is neither one of `class_names` nor an index into them; without them, for classes
-            that differ in case alone.
+            that differ in case alone; for a clip of two classes unless `multi_label`.
     """
     names = tuple(class_names) if class_names is not None else _found_classes(rows)
     classes = ClassIndex(names, numbered=class_names is not None)
+    first: dict[str, Row] = {}
+    labels: dict[str, list[int]] = {}
+    repeated: list[str] = []
+    for row in rows:
+        first.setdefault(row.clip_id, row)
+        own, label = labels.setdefault(row.clip_id, []), classes.label(row.clip_id, row.name)
+        if label in own:
+            repeated.append(row.clip_id)
+        elif own and not multi_label:
+            raise ValueError(
+                f"the clip {row.clip_id!r} is listed as {names[own[0]]!r} and as {names[label]!r}; list every clip "
+                "once. (A list in which clips show several classes is read with multi_label=True.)"
+            )
+        else:
+            own.append(label)
+    if repeated:
+        logger.warning(
+            "%d lines of the list repeat others and are left out, e.g. of the clip %s.", len(repeated), repeated[0]
+        )
     return ClipList(
-        tuple(Clip(row.clip_id, row.source, classes.label(row.clip_id, row.name), row.group) for row in rows), names
+        tuple(
+            Clip(clip_id, row.source, labels[clip_id][0], row.group, tuple(labels[clip_id][1:]))
+            for clip_id, row in first.items()
+        ),
+        names,
     )
 
 
@@ -167,6 +208,33 @@ def check_named(names: Iterable[str], source: object) -> None:
         raise ValueError(
             f"{source} gives classes by their numbers ({', '.join(sorted(set(names), key=int)[:3])}, ...): say which "
             'list they count in, by `classes` in a recipe or class_names=load_label_list("ucf101").class_names.'
+        )
+
+
+def check_folders(listed: Iterable[tuple[str, str]], class_names: Sequence[str], source: object) -> None:
+    """Raises ValueError for a clip whose number means another class than the folder that it lies in.
+
+    Lists of classes come in several orders (HMDB-51's kick, kick ball, sword and sword exercise in two), and a list of
+    clips that is read by another order than its own gives them classes of others. Folders that are no class do not
+    matter.
+
+    Args:
+        listed: (path, class) of clips; only classes that are given by their numbers are looked at.
+        class_names: the classes that the numbers count in.
+        source: the list, for the message.
+    """
+    classes = ClassIndex(class_names)
+    for path, name in listed:
+        if not name.isdecimal() or classes.find(name) is not None:  # a class may be called "3"
+            continue
+        folder = PurePosixPath(path).parent.name
+        place = classes.find(folder)
+        if place is None or place == int(name):
+            continue
+        meant = repr(class_names[int(name)]) if int(name) < len(class_names) else f"none of {len(class_names)}"
+        raise ValueError(
+            f"{source}: {path} is in the folder {folder!r} and has the number {int(name)}, which is {meant} among the "
+            f"classes given, where {class_names[place]!r} is {place}. {OTHER_ORDER}"
         )
 
 

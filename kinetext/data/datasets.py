@@ -144,6 +144,8 @@ class TrainClips(Dataset[dict[str, Any]]):
         cache_videos: bool = False,
         augment_on: str = AUGMENT_ON[0],
     ) -> None:
+        if several := [clip.clip_id for clip in clips.clips if clip.other_labels]:
+            raise ValueError(f"{len(several)} clips have several classes, e.g. {several[0]}; training takes one.")
         self.clips = clips
         self.seed = seed
         self.transform = TrainTransform(

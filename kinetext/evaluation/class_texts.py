@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
+
+from ..descriptions import load_descriptions
 from ..modeling.modeling_video_text import TextBank
 from ..processing.processing_video_text import VideoTextProcessor
 
@@ -17,6 +23,12 @@ def uses_descriptions(model: Any) -> bool:
     return getattr(model.config, "uses_descriptions", False)
 
 
+def check_descriptions(model: Any, descriptions: Any) -> None:
+    """Raises ValueError for descriptions that the model does not read."""
+    if descriptions is not None and not uses_descriptions(model):
+        raise ValueError(f"this {model.config.model_type} reads class names only; leave the descriptions out.")
+
+
 def check_motion_frames(model: Any, processor: VideoTextProcessor) -> None:
     """Raises ValueError unless the processor gives as many motion frames as the model takes."""
     wanted = getattr(model.config, "motion_frame_ratio", 1)
@@ -26,6 +38,38 @@ def check_motion_frames(model: Any, processor: VideoTextProcessor) -> None:
             f"takes {wanted}: it would see other frames than it was made for. Pass motion_frame_ratio={wanted} to the "
             "processor."
         )
+
+
+def parse_labels(labels: str | Sequence[str]) -> tuple[str, ...]:
+    """N class names, of a list or of one text with commas between them (a name with a comma in double quotes).
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: if a name is empty or there twice.
+    """
+    if isinstance(labels, str):
+        labels = next(csv.reader([labels], skipinitialspace=True), [])
+    elif not isinstance(labels, Sequence) or not all(isinstance(label, str) for label in labels):
+        raise TypeError(f"labels={labels!r} are no list of texts, and no text with commas between the names.")
+    names = tuple(label.strip() for label in labels)
+    if not names or not all(names):
+        raise ValueError(f"labels {list(names)} hold an empty name, or none at all; name the classes.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"labels name a class twice: {list(names)}; its score would be split.")
+    return names
+
+
+def descriptions_of(source: Any, class_names: Sequence[str]) -> Sequence[Sequence[str]] | None:
+    """N lists of descriptions in the order of `class_names`.
+
+    Args:
+        source: what `load_descriptions` takes (a shipped name, a file, a folder, a Hub id) or what it gave, or N lists,
+            which are returned as they are, or None.
+        class_names: N names.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        source = load_descriptions(source)
+    return source.for_classes(class_names) if hasattr(source, "for_classes") else source
 
 
 def encode_class_texts(
@@ -63,3 +107,12 @@ def encode_class_texts(
         )
     tokens = processor(text=list(texts), descriptions=descriptions, template=template).to(model.device)
     return model.encode_texts(**tokens, names=texts, tokenizer_fingerprint=processor.tokenizer_fingerprint)
+
+
+def join_banks(banks: Sequence[TextBank]) -> TextBank:
+    """M banks of N texts as one of M*N, one bank after the other, for `Scoring(num_templates=M)`."""
+    tensors: dict[str, Any] = {
+        name: None if getattr(banks[0], name) is None else torch.cat([getattr(bank, name) for bank in banks])
+        for name in ("text_embeds", "description_embeds", "description_mask")
+    }
+    return replace(banks[0], names=tuple(name for bank in banks for name in bank.names), **tensors)

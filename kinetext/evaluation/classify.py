@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor
 
-from ..conversion.xclip import HUB_ID
+from ..descriptions.load import HUB_ID
 from ..modeling.configuration_video_text import is_classifier
+from ..modeling.modeling_video_clip import VideoCLIPModel
 from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import DECODERS, VideoFrames
-from .class_texts import encode_class_texts, uses_descriptions
+from .class_texts import check_descriptions, encode_class_texts
+from .evaluator import PLAIN, score_clips
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Classification:
 
 
 def load_model(name: str) -> tuple[Any, VideoTextProcessor]:
-    """(model in evaluation mode, processor) of a folder or Hub repository.
+    """(model in evaluation mode, processor) of a folder or Hub repository; of a plain CLIP the mean over frames.
 
     Raises:
         OSError: if there is no such folder or repository.
@@ -49,7 +51,10 @@ def load_model(name: str) -> tuple[Any, VideoTextProcessor]:
         raise ValueError(f"{name} is a file; give the folder that save_pretrained wrote, or a Hub id.")
     if not Path(name).exists() and not HUB_ID.fullmatch(name):
         raise FileNotFoundError(f"there is no folder {name}, and it is no Hub id (those read owner/name).")
-    auto_class = AutoModelForVideoClassification if is_classifier(AutoConfig.from_pretrained(name)) else AutoModel
+    config = AutoConfig.from_pretrained(name)
+    if config.model_type == "clip":
+        return VideoCLIPModel.from_clip(name).eval(), VideoTextProcessor.from_pretrained(name)
+    auto_class = AutoModelForVideoClassification if is_classifier(config) else AutoModel
     model, loading = auto_class.from_pretrained(name, output_loading_info=True)
     if not hasattr(model, "get_video_features"):
         raise ValueError(f"{name} is a {model.config.model_type!r} model; a video-text model such as xclip is wanted.")
@@ -99,13 +104,11 @@ def classify_clips(
     Raises:
         ValueError: for descriptions that the model does not use, besides what the processor refuses.
     """
-    if descriptions is not None and not uses_descriptions(model):
-        raise ValueError(f"this {model.config.model_type} reads class names only; leave the descriptions out.")
+    check_descriptions(model, descriptions)
     bank = encode_class_texts(model, processor, labels, descriptions=descriptions, template=template)
     results = []
     for clip in clips:
         frames = processor.read_clips(clip, decoder=decoder)[0]
-        pixel_values = processor.transform([frames]).to(model.device)  # (1,T,3,S,S), one view
-        scores = model(pixel_values=pixel_values, text_bank=bank).logits_per_video[0].softmax(dim=-1)
+        scores = score_clips(model, [processor.transform([frames])], bank, PLAIN)[0].exp()  # (N,)
         results.append(Classification(str(clip), tuple(labels), tuple(scores.tolist()), frames))
     return results

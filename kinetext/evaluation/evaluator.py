@@ -1,11 +1,13 @@
-"""Top-1 and top-5 of a model on a list of clips, with exact counts and coverage, on any number of processes."""
+"""Scores of a model for a list of clips: each clip once, on any number of processes, and none of them lost."""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,10 @@ from ..data.workers import ignore_sigterm, sigterm_held
 from ..descriptions.files import write_atomically
 from ..modeling.modeling_video_text import TextBank
 from .bars import progress_console
-from .metrics import topk_hits
+from .metrics import label_ranks
+
+_MAX_FRAMES = 256  # of one forward pass: about 1.5 GB of activations in the largest tower
+_MAX_SCORES = 16384  # of one forward pass: X-CLIP's prompts take memory by view and text
 
 
 @dataclass(frozen=True)
@@ -29,20 +34,27 @@ class Prediction:
     Attributes:
         clip_id: the clip.
         label: its class, an index.
-        predicted: the class with the highest score.
-        score: probability of that class, mean over views.
-        top1: whether the label scores highest.
-        top5: whether it is among the five highest.
-        error: why there is no prediction, or None; then all but clip_id and label are None.
+        other_labels: further classes of it, in a multi-label evaluation.
+        predicted: the text with the highest score: a class, or above those a distractor.
+        rank: of the label among all scores, 1 for the best; ties count against it.
+        log_probabilities: (N,) float32 over all texts, averaged over views and templates.
+        error: why there is no prediction, or None; then the three before are None.
     """
 
     clip_id: str
     label: int
     predicted: int | None = None
-    score: float | None = None
-    top1: bool | None = None
-    top5: bool | None = None
+    rank: int | None = None
+    log_probabilities: np.ndarray | None = field(default=None, compare=False, repr=False)
+    other_labels: tuple[int, ...] = ()
     error: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """Probability of the predicted class."""
+        if self.log_probabilities is None or self.predicted is None:
+            return None
+        return math.exp(self.log_probabilities[self.predicted])
 
 
 @dataclass(frozen=True)
@@ -57,35 +69,64 @@ class EvaluationResult:
         """The clips that could be decoded."""
         return [prediction for prediction in self.predictions if prediction.error is None]
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """The others: clip -> reason."""
+        return {prediction.clip_id: prediction.error for prediction in self.predictions if prediction.error is not None}
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """(B,) rank of the label of each decoded clip."""
+        return np.array([prediction.rank for prediction in self.decoded], dtype=np.int64)
+
     def metrics(self) -> dict[str, float]:
         """top1 and top5 over decoded clips, the counts behind them, and coverage = decoded / listed."""
-        decoded = self.decoded
-        top1 = sum(bool(prediction.top1) for prediction in decoded)
-        top5 = sum(bool(prediction.top5) for prediction in decoded)
+        ranks = self.ranks
+        top1, top5 = (int((ranks <= k).sum()) for k in (1, 5))
         return {
-            "top1": top1 / len(decoded) if decoded else float("nan"),
-            "top5": top5 / len(decoded) if decoded else float("nan"),
+            "top1": top1 / len(ranks) if len(ranks) else float("nan"),
+            "top5": top5 / len(ranks) if len(ranks) else float("nan"),
             "top1_count": top1,
             "top5_count": top5,
-            "num_decoded": len(decoded),
+            "num_decoded": len(ranks),
             "num_listed": len(self.predictions),
-            "coverage": len(decoded) / len(self.predictions),
+            "coverage": len(ranks) / len(self.predictions),
         }
 
     def confusion(self) -> np.ndarray:
-        """(N, N) counts of decoded clips; row: true class, column: predicted class."""
+        """(N, N) counts of decoded clips; row: true class, column: predicted class. A distractor is no column."""
         counts = np.zeros((len(self.class_names), len(self.class_names)), dtype=int)
         for prediction in self.decoded:
-            counts[prediction.label, prediction.predicted] += 1
+            if prediction.predicted is not None and prediction.predicted < len(self.class_names):
+                counts[prediction.label, prediction.predicted] += 1
         return counts
 
-    def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON, where an accuracy over no clip is null."""
-        return {
-            "metrics": {name: None if math.isnan(value) else value for name, value in self.metrics().items()},
-            "class_names": list(self.class_names),
-            "predictions": [asdict(prediction) for prediction in self.predictions],
-        }
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the logits of a clip become its scores.
+
+    Args:
+        num_templates: M; the bank holds the N texts in the first template, then in the second, and so on.
+        num_distractors: how many of the N texts, the last ones, are no classes.
+        view_average: of views, "probabilities" or "features", as in a protocol.
+        is_multi_label: probabilities of each class apart (sigmoid), instead of among all (softmax).
+    """
+
+    num_templates: int = 1
+    num_distractors: int = 0
+    view_average: str = "probabilities"
+    is_multi_label: bool = False
+
+    def log_probabilities(self, logits: torch.Tensor, num_clips: int) -> torch.Tensor:
+        """(B, N) float32, the mean of the probabilities over views and templates, of logits (B*V, M*N)."""
+        logits = logits.double().view(num_clips, -1, self.num_templates, logits.shape[-1] // self.num_templates)
+        each = torch.nn.functional.logsigmoid(logits) if self.is_multi_label else logits.log_softmax(dim=-1)
+        each = each.flatten(1, 2)  # (B, V*M, N)
+        return (each.logsumexp(dim=1) - math.log(each.shape[1])).float()
+
+
+PLAIN = Scoring()
 
 
 @torch.inference_mode()
@@ -94,29 +135,46 @@ def evaluate_clips(
     dataset: EvalClips,
     text_bank: TextBank | None,
     *,
+    scoring: Scoring = PLAIN,
     batch_size: int = 8,
     num_workers: int = 0,
     process_index: int = 0,
     num_processes: int = 1,
     show_progress: bool = True,
+    journal: Any = None,
 ) -> EvaluationResult:
-    """Classifies every clip once, whatever the number of processes, workers and clips per batch.
+    """Scores every clip once, whatever the number of processes, workers and clips per batch.
 
-    A video classifier has its classes inside, and `text_bank` is None.
-    Probabilities are averaged over the views of a clip (`main.py`). Each process takes every num_processes-th clip
+    A video classifier has its classes inside, and `text_bank` is None. Each process takes every num_processes-th clip
     and gets the results of all. Every module of the model is left in the mode it was in.
 
+    Args:
+        model: what scores.
+        dataset: the clips, with processor and views.
+        text_bank: of M*N texts, of which the first are the classes and the others distractors, as `scoring` says.
+        scoring: how views and templates are averaged; probabilities over views by default, as in X-CLIP's `main.py`.
+        batch_size: clips that are loaded together; so many views at once as fit go through the model.
+        num_workers: processes that decode.
+        process_index: which of `num_processes` this is.
+        num_processes: which share the clips.
+        show_progress: draw a bar, if there is a terminal.
+        journal: a `ScoreJournal`, from which an interrupted evaluation goes on.
+
     Raises:
-        ValueError: if there are no clips, or bank and clips have different numbers of classes.
+        ValueError: if there are no clips, bank and clips have different numbers of classes, or views are to be averaged
+            as features by a model whose texts depend on the video.
     """
     if len(dataset) == 0:
         raise ValueError("there are no clips to evaluate.")
-    class_names = dataset.clips.class_names if text_bank is None else text_bank.names
-    if len(class_names) != len(dataset.clips.class_names):
-        raise ValueError(f"the bank has {len(class_names)} texts, the clips {len(dataset.clips.class_names)} classes.")
-    indices = range(process_index, len(dataset), num_processes)
+    class_names = dataset.clips.class_names
+    num_texts = scoring.num_templates * (len(class_names) + scoring.num_distractors)
+    if text_bank is not None and len(text_bank.names) != num_texts:
+        raise ValueError(f"the bank has {len(text_bank.names)} texts, the clips {len(class_names)} classes.")
+    _check_features(model, scoring)
+    done = {} if journal is None else journal.read()
+    waiting = [index for index in range(len(dataset)) if index not in done]
     loader = DataLoader(
-        Subset(dataset, indices),
+        Subset(dataset, waiting[process_index::num_processes]),
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=list,
@@ -127,65 +185,105 @@ def evaluate_clips(
     modes = [(module, module.training) for module in model.modules()]  # frozen parts may be in another than the rest
     model.eval()
     try:
-        console = progress_console()
-        is_hidden = not (show_progress and console.is_terminal)
-        with sigterm_held():
-            batches = iter(loader)  # which starts the workers
-        for samples in track(
-            batches, "evaluating", total=len(loader), console=console, transient=True, disable=is_hidden
-        ):
-            own += _predict(model, samples, dataset, text_bank)
+        for samples in _batches(loader, show_progress):
+            new = _predict(model, samples, dataset, text_bank, scoring)
+            own += new
+            if journal is not None:
+                journal.add(new)
     finally:
         for module, was_training in modes:
             module.training = was_training
-    gathered = gather_object(own) if num_processes > 1 else own
-    by_index = dict(gathered)
-    return EvaluationResult(class_names, tuple(by_index[index] for index in range(len(dataset))))
+    by_index = done | dict(gather_object(own) if num_processes > 1 else own)
+    names = class_names if text_bank is None else text_bank.names[: len(class_names)]
+    return EvaluationResult(tuple(names), tuple(by_index[index] for index in range(len(dataset))))
+
+
+def _batches(loader: DataLoader, show_progress: bool) -> Iterator[list[dict[str, Any]]]:
+    console = progress_console()
+    is_hidden = not (show_progress and console.is_terminal)
+    if len(loader) == 0:
+        return
+    with sigterm_held():
+        batches = iter(loader)  # which starts the workers
+    yield from track(batches, "evaluating", total=len(loader), console=console, transient=True, disable=is_hidden)
+
+
+def _check_features(model: Any, scoring: Scoring) -> None:
+    if scoring.view_average == "features" and not hasattr(model, "score_features"):
+        raise ValueError(
+            f"view_average='features' does not fit a {type(model).__name__}: its views are not compared with one text "
+            "embedding. Use view_average: probabilities."
+        )
 
 
 def _predict(
-    model: Any, samples: list[dict[str, Any]], dataset: EvalClips, text_bank: TextBank | None
+    model: Any, samples: list[dict[str, Any]], dataset: EvalClips, text_bank: TextBank | None, scoring: Scoring
 ) -> list[tuple[int, Prediction]]:
-    """(index, prediction) of each sample; views of all clips of one length go through the model as one batch."""
+    """(index, prediction) of each sample, decoded or not."""
     predictions = []
     decoded = [sample for sample in samples if "error" not in sample]
     for sample in samples:
         if "error" in sample:
-            clip_id = dataset.clips.clips[sample["index"]].clip_id
-            predictions.append((sample["index"], Prediction(clip_id, sample["labels"], error=sample["error"])))
+            clip = dataset.clips.clips[sample["index"]]
+            reason = sample["error"].replace(str(clip.source), clip.clip_id)  # results go to the Hub, folders do not
+            failed = Prediction(clip.clip_id, clip.label, other_labels=clip.other_labels, error=reason)
+            predictions.append((sample["index"], failed))
     if not decoded:
         return predictions
-    scores = _mean_probabilities(model, [sample["pixel_values"] for sample in decoded], text_bank)  # (B, N)
-    labels = torch.tensor([sample["labels"] for sample in decoded])
-    top1, top5 = topk_hits(scores, labels, 1), topk_hits(scores, labels, 5)
-    for row, sample in enumerate(decoded):
-        best = int(scores[row].argmax())
-        predictions.append(
-            (
-                sample["index"],
-                Prediction(
-                    clip_id=dataset.clips.clips[sample["index"]].clip_id,
-                    label=sample["labels"],
-                    predicted=best,
-                    score=float(scores[row, best]),
-                    top1=bool(top1[row]),
-                    top5=bool(top5[row]),
-                ),
-            )
+    scores = score_clips(model, [sample["pixel_values"] for sample in decoded], text_bank, scoring)  # (B, N)
+    ranks = label_ranks(scores, torch.tensor([sample["labels"] for sample in decoded])).tolist()
+    for row, rank, sample in zip(scores, ranks, decoded, strict=True):
+        clip = dataset.clips.clips[sample["index"]]
+        prediction = Prediction(
+            clip_id=clip.clip_id,
+            label=clip.label,
+            predicted=int(row.argmax()),
+            rank=rank,
+            log_probabilities=row.numpy(),
+            other_labels=clip.other_labels,
         )
+        predictions.append((sample["index"], prediction))
     return predictions
 
 
-def _mean_probabilities(model: Any, clips: list[torch.Tensor], text_bank: TextBank | None) -> torch.Tensor:
+def score_clips(model: Any, clips: list[torch.Tensor], text_bank: TextBank | None, scoring: Scoring) -> torch.Tensor:
     """(B, N) on the CPU, of B clips (V, T, 3, S, S); clips of different T, as sampling="all" gives, go one by one."""
     if len({clip.shape[1] for clip in clips}) > 1:
-        return torch.cat([_mean_probabilities(model, [clip], text_bank) for clip in clips])
-    views = torch.cat(clips).to(next(model.parameters()).device)  # (B*V, T, 3, S, S)
-    if text_bank is None:
-        logits = model(pixel_values=views).logits.float().cpu()  # (B*V, N)
+        return torch.cat([score_clips(model, [clip], text_bank, scoring) for clip in clips])
+    views = torch.cat(clips)  # (B*V, T, 3, S, S)
+    if scoring.view_average == "features":
+        features = _in_parts(lambda part: model.get_video_features(part).pooler_output, views, model, num_texts=1)
+        features = features.view(len(clips), -1, features.shape[-1]).mean(dim=1)  # (B, C)
+        logits = model.score_features(features, text_bank)
+    elif text_bank is None:
+        logits = _in_parts(lambda part: model(pixel_values=part).logits, views, model, num_texts=1)  # (B*V, N)
     else:
-        logits = model(pixel_values=views, text_bank=text_bank).logits_per_video.float().cpu()  # (B*V, N)
-    return logits.softmax(dim=-1).view(len(clips), -1, logits.shape[-1]).mean(dim=1)
+        score = functools.partial(_logits_of_texts, model, text_bank)
+        logits = _in_parts(score, views, model, num_texts=len(text_bank.names))  # (B*V, M*N)
+    return scoring.log_probabilities(logits.float().cpu(), len(clips))
+
+
+def _logits_of_texts(model: Any, text_bank: TextBank, views: torch.Tensor) -> torch.Tensor:
+    return model(pixel_values=views, text_bank=text_bank).logits_per_video
+
+
+def _in_parts(forward: Any, views: torch.Tensor, model: Any, *, num_texts: int) -> torch.Tensor:
+    """`forward` of all views, so many at a time as memory has room for; on a full accelerator, half as many."""
+    device = next(model.parameters()).device
+    size = max(1, min(_MAX_FRAMES // views.shape[1], _MAX_SCORES // num_texts))
+    results: list[torch.Tensor] = []
+    start = 0
+    while start < len(views):
+        try:
+            results.append(forward(views[start : start + size].to(device)))
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            torch.accelerator.memory.empty_cache()
+            size //= 2
+        else:
+            start += size
+    return torch.cat(results)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..descriptions.files import write_atomically
-from .drawing import GREY, INK, PAPER, STRONG_BAR
+from .drawing import GREY, INK, PALE_BAR, PAPER, STRONG_BAR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "draw_confusion_matrix", "draw_curves"]
+__all__ = [
+    "Confusion",
+    "Panel",
+    "draw_confusion_matrix",
+    "draw_curves",
+    "draw_hardest_confusions",
+    "hardest_confusions",
+]
 
 _DPI = 144
 _MAX_WRITTEN_COUNTS = 30  # classes; above, a cell has no room for its count
@@ -33,6 +40,12 @@ _LARGEST_SIDE = 12.0  # inches of all classes together
 _COLUMNS = 2
 _PANEL_SIZE = (5.6, 2.7)  # inches
 _FEW_POINTS = 40  # up to here every point is marked
+_NUM_CONFUSIONS = 8
+_MAX_LINES = 5  # of a class text
+_LINE = 0.19  # inches of such a line
+_PAIR_WIDTH = 10.0  # inches
+_HALF = _PAIR_WIDTH / 2 - 0.2  # inches of a line of a class text
+_TEXT_SIZE, _NAME_SIZE = 8.5, 9.5  # points
 _COLOURS = ("#4278c4", "#d1603d", "#3d9970", "#8e5bb5", "#b8860b", "#5f6b7a")  # the first is STRONG_BAR
 
 
@@ -51,6 +64,92 @@ class Panel:
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     is_share: bool = False
     is_log: bool = False
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """One class taken for another.
+
+    Attributes:
+        true: index of the class.
+        predicted: index of what its clips were taken for.
+        count: of these clips.
+        total: clips of the class.
+        reverse: clips of `predicted` that were taken for `true`.
+    """
+
+    true: int
+    predicted: int
+    count: int
+    total: int
+    reverse: int
+
+    @property
+    def share(self) -> float:
+        """Of the clips of the class."""
+        return self.count / self.total
+
+
+def hardest_confusions(matrix: npt.ArrayLike, count: int = _NUM_CONFUSIONS) -> list[Confusion]:
+    """The pairs of classes with the most clips of the one taken for the other; of as many, the larger share first.
+
+    Args:
+        matrix: (N, M) counts; row: true class, column: predicted class, and from N on what is no class (distractors).
+        count: of pairs at most.
+    """
+    counts = np.asarray(matrix)
+    num_classes = len(counts)
+    totals = counts.sum(axis=1)
+    pairs = [
+        Confusion(
+            true=int(true),
+            predicted=int(predicted),
+            count=int(counts[true, predicted]),
+            total=int(totals[true]),
+            reverse=int(counts[predicted, true]) if predicted < num_classes else 0,
+        )
+        for true, predicted in zip(*np.nonzero(counts), strict=True)
+        if true != predicted
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.count, -pair.share, pair.true, pair.predicted))[:count]
+
+
+def draw_hardest_confusions(
+    matrix: npt.ArrayLike, class_names: Sequence[str], texts: Sequence[str], path: str | os.PathLike[str], title: str
+) -> None:
+    """Writes a picture of the hardest confusions: a row for each, with the texts of both classes side by side.
+
+    Args:
+        matrix: (N, M) counts, as of `hardest_confusions`.
+        class_names: M names.
+        texts: M texts, as the model read them or as a reader should compare them; long ones are cut off.
+        path: of the picture; the file type follows its suffix.
+        title: above it.
+
+    Raises:
+        ValueError: if the numbers of names, texts and columns differ, no clip was taken for another class, or the
+            suffix is of no picture format.
+    """
+    path = Path(path)
+    _check_picture_path(path)
+    counts = np.asarray(matrix)
+    if not counts.shape[1] == len(class_names) == len(texts):
+        raise ValueError(f"the matrix has the shape {counts.shape}; {len(class_names)} names, {len(texts)} texts.")
+    pairs = hardest_confusions(counts)
+    if not pairs:
+        raise ValueError("no clip was taken for another class, so there is no confusion to draw.")
+    wrapped = [tuple(_wrapped(texts[place], _TEXT_SIZE) for place in (pair.true, pair.predicted)) for pair in pairs]
+    heights = [(2 + max(map(len, both))) * _LINE + 0.2 for both in wrapped]  # inches of each row
+    figure = _figure(_PAIR_WIDTH, sum(heights))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, _PAIR_WIDTH), ylim=(sum(heights), 0))
+    axes.axis("off")
+    axes.set_title(_plain(title), loc="left", fontsize=11, pad=12, color=_hex(INK))
+    top = 0.0
+    for pair, both, height in zip(pairs, wrapped, heights, strict=True):
+        _draw_confusion(axes, pair, class_names, both, top)
+        top += height
+    _save(figure, path)
 
 
 def draw_confusion_matrix(
@@ -163,6 +262,54 @@ def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
         axes.text(column, row, f"{counts[row, column]:g}", ha="center", va="center", fontsize=8.5, color=_hex(colour))
 
 
+def _draw_confusion(
+    axes: Axes, pair: Confusion, class_names: Sequence[str], texts: Sequence[list[str]], top: float
+) -> None:
+    """One row: a bar for the share of clips, below it both classes with their texts; lengths are inches."""
+    axes.barh(top + 0.04, _PAIR_WIDTH, height=0.05, left=0, color=_hex(PALE_BAR))
+    axes.barh(top + 0.04, _PAIR_WIDTH * pair.share, height=0.05, left=0, color=_hex(STRONG_BAR))
+    clips = "clip was" if pair.total == 1 else "clips were"
+    counts = f"{pair.count} of {pair.total} {clips} taken for"
+    back = f"{pair.reverse} the other way" if pair.reverse else "none the other way"
+    columns = (
+        (0.0, class_names[pair.true], counts, texts[0]),
+        (_PAIR_WIDTH / 2, class_names[pair.predicted], back, texts[1]),
+    )
+    for left, name, numbers, lines in columns:
+        (heading,) = _wrapped(name, _NAME_SIZE, max_lines=1, weight="bold")
+        axes.text(left, top + 0.14, heading, va="top", fontsize=_NAME_SIZE, fontweight="bold", color=_hex(INK))
+        axes.text(left, top + 0.14 + _LINE, numbers, va="top", fontsize=_TEXT_SIZE, color=_hex(GREY))
+        axes.text(left, top + 0.14 + 2 * _LINE, "\n".join(lines), va="top", fontsize=_TEXT_SIZE, color=_hex(INK))
+
+
+def _wrapped(text: str, size: float, *, max_lines: int = _MAX_LINES, weight: str = "normal") -> list[str]:
+    """The text in lines that fit half the picture; the last one ends in … where there was more."""
+    width = _text_width(size, weight)
+    lines = [""]
+    for word in _readable(text).split():
+        if width(f"{lines[-1]} {word}") <= _HALF:
+            lines[-1] = f"{lines[-1]} {word}".lstrip()
+            continue
+        lines.append("")
+        for letter in word:  # which may be longer than a line
+            if width(lines[-1] + letter) > _HALF:
+                lines.append("")
+            lines[-1] += letter
+    lines = [line for line in lines if line] or [""]
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], f"{lines[max_lines - 1][:-1]}…"]
+    return [_plain(line) for line in lines]
+
+
+def _text_width(size: float, weight: str) -> Callable[[str], float]:
+    """How wide, in inches, a line of text of that size (in points) is."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    measure, font = TextToPath().get_text_width_height_descent, FontProperties(size=size, weight=weight)
+    return lambda line: measure(line, font, ismath=False)[0] / 72
+
+
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     from matplotlib.ticker import PercentFormatter
 
@@ -201,5 +348,8 @@ def _hex(colour: tuple[int, int, int]) -> str:
 
 def _plain(text: str) -> str:
     """The text in one line, with no dollar sign that matplotlib would read as mathematics."""
-    text = text.encode(errors="replace").decode()  # names of folders may be no UTF-8
-    return " ".join(text.split()).replace("$", r"\$")
+    return " ".join(_readable(text).split()).replace("$", r"\$")
+
+
+def _readable(text: str) -> str:
+    return text.encode(errors="replace").decode()  # names of folders may be no UTF-8

@@ -15,9 +15,10 @@ from safetensors import safe_open
 
 from .. import __version__
 from ..descriptions.files import write_atomically
-from ..evaluation.evaluator import EvaluationResult
+from ..evaluation.results import ProtocolResult
 from . import citations
 from .markdown import cell, code, duration, one_line
+from .measured import index_entries, measured_section
 from .push import check_license
 
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
@@ -82,8 +83,8 @@ class RunFacts:
     Attributes:
         num_train_clips: clips listed for training, or seen of a stream.
         num_eval_clips: clips listed for evaluation.
-        data_fingerprint: of the training clips, as of `clips_fingerprint`; None of a stream.
-        protocol: of the evaluation, as of `protocol_fingerprint`; None without one.
+        data_fingerprint: of the training clips, as of `list_fingerprint`; None of a stream.
+        protocol: SHA-256 of that of the evaluation; None without one.
         environment: machine, device, processes and versions, as name and value.
         duration_s: of training.
         num_failed_clips: training clips that could not be decoded.
@@ -103,7 +104,7 @@ def write_model_card(
     *,
     class_texts: Sequence[str],
     settings: Mapping[str, Any],
-    result: EvaluationResult | None,
+    result: ProtocolResult | None,
     descriptions: Sequence[Sequence[str]] | None = None,
     description_source: str | None = None,
     facts: RunFacts | None = None,
@@ -132,18 +133,24 @@ def write_model_card(
     config = json.loads((folder / "config.json").read_text("utf-8"))
     family = _FAMILIES[config["model_type"]]
     processor = json.loads((folder / "processor_config.json").read_text("utf-8"))
+    is_classifier = config["architectures"][0].endswith("ForVideoClassification")
+    title = one_line(folder.resolve().name)
+    entries = [] if result is None else index_entries([result])
     card = ModelCard.from_template(
         ModelCardData(
             library_name="transformers",
-            tags=["kinetext", family.tag],
+            tags=["kinetext", family.tag, *([] if is_classifier else ["zero-shot-video-classification"])],
+            pipeline_tag="video-classification" if is_classifier else None,
             license=license,
+            model_name=title if entries else None,
+            eval_results=entries or None,
         ),
         template_path=str(_TEMPLATE),
-        title=one_line(folder.resolve().name),
+        title=title,
         repository=json.dumps(folder.resolve().name, ensure_ascii=False),
         version=__version__,
         summary=family.summary,
-        is_classifier=config["architectures"][0].endswith("ForVideoClassification"),
+        is_classifier=is_classifier,
         stock_note=family.stock_note.format(num_frames=processor["num_frames"]),
         citation=family.citation,
         num_classes=len(class_texts),
@@ -152,7 +159,7 @@ def write_model_card(
         example_descriptions=_example_descriptions(descriptions),
         descriptions=_described(class_texts, descriptions, description_source),
         settings={cell(name): cell(value) for name, value in settings.items()},
-        metrics=result.metrics() if result is not None else None,
+        measured="" if result is None else measured_section([result]),
         facts=facts,
         duration=duration(facts.duration_s) if facts is not None else "",
         environment={} if facts is None else {cell(name): cell(value) for name, value in facts.environment.items()},

@@ -6,18 +6,22 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelCard
 
 from .. import modeling, processing
 from ..descriptions.files import write_atomically
+from .measured import EVALUATION_FILES, HUB_RESULTS, add_results
 from .push import check_license, push_folder
 
 __all__ = ["push_run"]
 
 _WEIGHTS = ["model*.safetensors", "model.safetensors.index.json"]
-_OF_AN_EVALUATION = ["results.json", "confusion.png", "curves.png"]  # or of the course of a run; not always there
+_OF_AN_EVALUATION = [  # or of the course of a run; not always there
+    "results.json", "predictions.parquet", "confusion.png", "curves.png", EVALUATION_FILES, HUB_RESULTS,
+]  # fmt: skip
 
 # What runs and `save_pretrained` write. All else stays here: checkpoints, pickles, and what others keep in the folder.
 _OURS = [
@@ -37,6 +41,7 @@ def push_run(
     private: bool = False,
     message: str = "Trained with kinetext",
     license: str | None = None,
+    results: Sequence[str | os.PathLike[str]] = (),
 ) -> str:
     """Pushes what a run wrote to a model repository in one commit; returns the commit's hash.
 
@@ -49,6 +54,7 @@ def push_run(
         private: make it private; an existing public repository is refused.
         message: of the commit.
         license: licence id of the Hub for the weights; needed where the card names none.
+        results: of `kinetext eval`, which the card shows instead of what it showed (`add_results`).
 
     Raises:
         ValueError: the folder holds no complete model, no licence is known, or `repo_id` is no id.
@@ -59,8 +65,12 @@ def push_run(
     missing = [name for name in _NEEDED if not any(folder.glob(name))]
     if missing:
         raise ValueError(f"{folder} has no {', no '.join(missing)}; push the output folder of a finished run.")
+    if results:
+        add_results(folder, results)
     _address_card(folder / "README.md", repo_id, license)
-    names = sorted({path.name for pattern in _OURS for path in folder.glob(pattern) if path.is_file()})
+    names = sorted(
+        {path.relative_to(folder).as_posix() for pattern in _OURS for path in folder.glob(pattern) if path.is_file()}
+    )
     try:
         return push_folder(
             folder,

@@ -1,22 +1,25 @@
 """VideoCLIP configuration (https://github.com/kinetext/kinetext): a CLIP's, and how its frames become a video.
 
 The plain ways to read videos with a CLIP: vanilla CLIP and ViFi-CLIP (mean over frames), Text4Vis (a transformer over
-frames), and CLIP-One and CLIP-Joint of the X-CLIP supplement.
+frames), and CLIP-One and CLIP-Joint of the X-CLIP supplement. The image tower may be another ViT than CLIP's, such as
+one trained on ImageNet (supplement, Table 3).
 This file is saved beside each checkpoint: it loads with `trust_remote_code=True` where kinetext is not installed.
 """
 
 # Without `from __future__ import annotations`: `strict` checks the types of fields, and strings would tell it none.
 
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.clip import configuration_clip as stock
 
 from .configuration_video_text import (
     CLIP_TOWERS,
     HEAD_DIM,
     CheckedConfigMixin,
+    fields_of,
     published_clip,
     require_divisible,
     tower_fields,
@@ -25,6 +28,8 @@ from .configuration_video_text import (
 
 VIDEO_CLIP_PRESETS = tuple(CLIP_TOWERS)
 TEMPORAL_POOLINGS = ("mean", "transformer", "one_frame", "joint")
+CLIP_TOWER = "clip_vision_model"  # model types of image towers: CLIP's, and the ViTs of transformers whose output is
+IMAGE_TOWERS = ("vit", "deit", "vit_msn", "dinov2")  # normed, the class token first
 
 
 @strict
@@ -41,6 +46,8 @@ class VideoCLIPConfig(CheckedConfigMixin, stock.CLIPConfig):
         train_vision: train the image tower.
         train_text: train the text tower, less its token embeddings (ViFi-CLIP).
         train_logit_scale: train the logit scale.
+        vision_config: of the image tower: a `CLIPVisionConfig`, or that of a ViT (`model_type` "vit", "deit", "vit_msn"
+            or "dinov2"), which the visual projection is new for.
 
     Raises:
         TypeError: for a keyword that is no field. (A `config.json` with unknown keys loads, with a warning.)
@@ -55,6 +62,7 @@ class VideoCLIPConfig(CheckedConfigMixin, stock.CLIPConfig):
 
     model_type = "video_clip"
 
+    vision_config: dict | PreTrainedConfig | None = None  # type: ignore[assignment] # wider than a CLIP's
     temporal_pooling: str = "mean"
     num_frames: int = 8
     temporal_num_layers: int = 6
@@ -63,8 +71,25 @@ class VideoCLIPConfig(CheckedConfigMixin, stock.CLIPConfig):
     train_text: bool = True
     train_logit_scale: bool = True
 
+    @classmethod
+    def nested_class(cls, name: str, fields: Mapping[str, Any]) -> Any:
+        """As in the base class; of an image tower that its `model_type` names."""
+        model_type = fields.get("model_type")
+        if name != "vision_config" or model_type in (None, CLIP_TOWER):
+            return super().nested_class(name, fields)
+        require_image_tower(model_type)
+        return CONFIG_MAPPING[model_type]
+
     def validate_choices(self) -> None:
-        """The pooling is one of those there are."""
+        """Pooling and image tower are of those there are, and go together."""
+        tower: Any = self.vision_config
+        if tower.model_type != CLIP_TOWER:
+            require_image_tower(tower.model_type)
+            if self.temporal_pooling == "joint":
+                raise ValueError(
+                    f"temporal_pooling='joint' needs CLIP's image tower, and this one is a {tower.model_type!r}: "
+                    "choose mean, transformer or one_frame."
+                )
         if self.temporal_pooling not in TEMPORAL_POOLINGS:
             raise ValueError(
                 f"temporal_pooling={self.temporal_pooling!r} is unknown; choose one of {', '.join(TEMPORAL_POOLINGS)}."
@@ -94,14 +119,29 @@ class VideoCLIPConfig(CheckedConfigMixin, stock.CLIPConfig):
             num_frames: T, frames per clip in training.
             overrides: other fields of this class, such as `temporal_pooling`.
         """
-        fields = {
-            "projection_dim": clip_config.projection_dim,
-            "logit_scale_init_value": clip_config.logit_scale_init_value,
-            "num_frames": num_frames,
-            "temporal_num_attention_heads": max(1, clip_config.text_config.hidden_size // HEAD_DIM),  # as Text4Vis
-            **tower_fields(clip_config, cls),
-        }
-        return cls(**with_overrides(fields, overrides))
+        return cls(**with_overrides({**_clip_fields(clip_config, cls), "num_frames": num_frames}, overrides))
+
+    @classmethod
+    def from_towers(
+        cls, vision: PreTrainedConfig, clip: PreTrainedConfig | None = None, *, num_frames: int = 8, **overrides: Any
+    ) -> "VideoCLIPConfig":
+        """VideoCLIP on another image tower than CLIP's.
+
+        Args:
+            vision: configuration of a ViT, such as a `transformers.ViTConfig`.
+            clip: a `transformers.CLIPConfig`, whose text tower and joint width are taken. Without it a classifier's,
+                which has no text tower and the joint width of OpenAI's base models.
+            num_frames: T, frames per clip in training.
+            overrides: other fields of this class, such as `temporal_pooling`.
+
+        Raises:
+            ValueError: for a tower that is none of these ViTs.
+        """
+        require_image_tower(vision.model_type)
+        own = {name for name in fields_of(type(vision)) - fields_of(PreTrainedConfig) if not name.startswith("_")}
+        tower = {"model_type": vision.model_type, **{name: getattr(vision, name) for name in sorted(own)}}
+        text = {} if clip is None else _clip_fields(clip, cls)
+        return cls(**with_overrides({**text, "vision_config": tower, "num_frames": num_frames}, overrides))
 
     @classmethod
     def preset(cls, name: str, *, num_frames: int = 8, **overrides: Any) -> "VideoCLIPConfig":
@@ -117,6 +157,25 @@ class VideoCLIPConfig(CheckedConfigMixin, stock.CLIPConfig):
         """
         clip = published_clip(name, VIDEO_CLIP_PRESETS, "VideoCLIP")
         return cls.from_clip_config(clip, num_frames=num_frames, **overrides)
+
+
+def require_image_tower(model_type: str) -> None:
+    """Raises ValueError unless it is a ViT that [`VideoCLIPModel`] can read frames with in place of CLIP's tower."""
+    if model_type not in IMAGE_TOWERS:
+        raise ValueError(
+            f"an image tower of type {model_type!r} cannot take the place of CLIP's: the feature of a frame is the "
+            f"class token after the last norm, as in {', '.join(IMAGE_TOWERS)}. (A whole CLIP goes to from_clip.)"
+        )
+
+
+def _clip_fields(clip_config: Any, config_class: Any) -> dict[str, Any]:
+    """What a CLIP's configuration says of a VideoCLIP."""
+    return {
+        "projection_dim": clip_config.projection_dim,
+        "logit_scale_init_value": clip_config.logit_scale_init_value,
+        "temporal_num_attention_heads": max(1, clip_config.text_config.hidden_size // HEAD_DIM),  # as Text4Vis
+        **tower_fields(clip_config, config_class),
+    }
 
 
 VideoCLIPConfig.register_for_auto_class("AutoConfig")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers import CLIPConfig, CLIPTextConfig, PreTrainedConfig
@@ -123,11 +123,19 @@ class CheckedConfigMixin:
     def __post_init__(self, **kwargs: Any) -> None:
         own_class = type(self)
         _check_keys(own_class.__name__, kwargs.keys() - _LEGACY_KEYS, own_class, self.sub_configs)
-        for name, config_class in self.sub_configs.items():
+        for name in self.sub_configs:
             value = getattr(self, name)
             if isinstance(value, dict):
+                config_class = self.nested_class(name, value)
                 _check_keys(name, value, config_class, {})
+                if config_class is not self.sub_configs[name]:  # the base class knows that one only
+                    setattr(self, name, config_class(**value))
         super().__post_init__(**kwargs)  # type: ignore[misc]
+
+    @classmethod
+    def nested_class(cls, name: str, fields: Mapping[str, Any]) -> Any:
+        """The class of the nested configuration called `name` that has these fields."""
+        return cls.sub_configs[name]
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -135,9 +143,10 @@ class CheckedConfigMixin:
         config_dict = dict(config_dict)
         extra_keys = [key for key in config_dict if not _is_known(key, cls) and key not in _LEGACY_KEYS]
         extra = {key: config_dict.pop(key) for key in extra_keys}
-        for name, config_class in cls.sub_configs.items():
-            if isinstance(config_dict.get(name), dict):  # stock classes take the many legacy keys of old files
-                config_dict[name] = config_class(**config_dict[name])
+        for name in cls.sub_configs:
+            fields = config_dict.get(name)
+            if isinstance(fields, dict):  # stock classes take the many legacy keys of old files
+                config_dict[name] = cls.nested_class(name, fields)(**fields)
         result = super().from_dict(config_dict, **kwargs)  # type: ignore[misc]
         config = result[0] if isinstance(result, tuple) else result
         for key, value in extra.items():

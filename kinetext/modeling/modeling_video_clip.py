@@ -15,6 +15,9 @@ kinetext: https://github.com/kinetext/kinetext. This file is saved beside each c
   class token per frame, whose features are averaged (so counted, the multiply-accumulates meet the printed ones), and
   temporal positions that start at zero.
 
+The image tower is CLIP's, or another ViT of transformers with a new projection (`from_towers`; X-CLIP supplement,
+Table 3): its feature of a frame is the class token after the last norm.
+
 Legend: B videos, T frames, N classes, L tokens of a text, K patches, D image width, C joint width.
 """
 
@@ -22,17 +25,20 @@ from __future__ import annotations
 
 import copy
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPConfig, initialization
+from transformers import AutoModel, CLIPConfig, PreTrainedConfig, PreTrainedModel, initialization
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.models.clip import configuration_clip
 from transformers.models.clip import modeling_clip as stock
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
-from .configuration_video_clip import VideoCLIPConfig
+from .configuration_video_clip import CLIP_TOWER, VideoCLIPConfig, require_image_tower
 from .modeling_video_text import (
     FreezesItselfMixin,
     PreTrainedMixin,
@@ -50,12 +56,16 @@ from .modeling_video_text import (
     load_clip,
     load_clip_weights,
     mean_over_frames,
+    require_all_weights,
     without_padding,
 )
 
 _FRAME_POSITIONS = 77  # of the transformer over frames: the context length of CLIP's text tower (Text4Vis)
 _TEMPORAL_NORM_EPS = 1e-12  # of its LayerNorms (Text4Vis)
 _POSITION_STD = 0.02
+_SIZED_TOWERS = ("vit", "deit", "vit_msn")  # check the size of images; DINOv2 interpolates positions unasked
+# Parts of a ViT's checkpoint beside its class token: heads of its training, and what only masked training uses.
+_UNUSED_PARTS = re.compile(r"(^|\.)(pooler|classifier|cls_classifier|distillation_classifier|mask_token)(\.|$)")
 
 
 @dataclass
@@ -84,6 +94,13 @@ class VideoCLIPPreTrainedModel(PreTrainedMixin, stock.CLIPPreTrainedModel):
     base_model_prefix = "video_clip"
     main_input_name = "pixel_values"
     input_modalities = ("video", "text")
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As in transformers, under the names that the parameters have.
+
+        It would write a ViT's under older ones, which its trainer, when it goes on from a checkpoint, does not find.
+        """
+        super().save_pretrained(save_directory, *args, **{"save_original_format": False, **kwargs})
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -128,7 +145,7 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
 
     def _add_video_side(self, config: Any) -> None:
         vision = config.vision_config
-        self.vision_model = stock.CLIPVisionModel._from_config(vision)
+        self.vision_model = _image_tower(vision)
         self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
         self.temporal_transformer = None
         self.joint_position_embedding = None
@@ -156,6 +173,46 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
         model: Any = cls(VideoCLIPConfig.from_clip_config(clip.config, num_frames=num_frames, **overrides))
         model.to(clip.dtype)
         load_clip_weights(model, clip.state_dict())
+        return model
+
+    @classmethod
+    def from_towers(
+        cls: Any,
+        vision: str | os.PathLike[str] | Any,
+        clip: str | os.PathLike[str] | Any = None,
+        *,
+        num_frames: int = 8,
+        **overrides: Any,
+    ) -> Any:
+        """A VideoCLIP on another image tower than CLIP's, e.g. one trained on ImageNet, with a CLIP's text tower.
+
+        Args:
+            vision: a ViT of transformers: a repository or folder, a model (weights are copied), or a configuration
+                (random weights). What it has beside the class token after its last norm is left out.
+            clip: as in [`from_clip`]; a classifier takes its joint width alone, and does without.
+            num_frames: T, frames per clip in training.
+            overrides: other fields of [`VideoCLIPConfig`], such as `temporal_pooling`.
+
+        Raises:
+            TypeError: for another kind of `vision` or `clip`.
+            ValueError: for a tower without such a class token, and without a CLIP where texts are read.
+            RuntimeError: if a weight of the towers has no place here, or one of ours is not in them.
+        """
+        if clip is None and issubclass(cls, VideoTextMixin):
+            raise ValueError(f"{cls.__name__} reads class texts: name the CLIP whose text tower it gets, as clip=...")
+        vision, vision_weights = _load_tower(vision)
+        text_weights: Mapping[str, torch.Tensor] = {}
+        if clip is not None and not isinstance(clip, CLIPConfig):
+            clip = load_clip(clip)
+            text_weights = clip.state_dict() if issubclass(cls, VideoTextMixin) else {}
+            clip = clip.config
+        model: Any = cls(VideoCLIPConfig.from_towers(vision, clip, num_frames=num_frames, **overrides))
+        weights = {f"vision_model.{name}": value for name, value in vision_weights.items()}
+        weights |= {name: value for name, value in text_weights.items() if not name.startswith("vis")}
+        given = {name.partition(".")[0] for name in weights}
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        missing = {name for name in missing if name.partition(".")[0] in given}
+        require_all_weights(missing - model.new_parameter_names(), unexpected)
         return model
 
     @torch.no_grad()
@@ -204,6 +261,9 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
         """The class token of each frame after the image tower, (B, T, D), frames apart or together."""
         tower, num_frames = self.vision_model, pixel_values.shape[1]
         images = pixel_values.flatten(0, 1)  # (B*T, 3, H, W)
+        if self.config.vision_config.model_type != CLIP_TOWER:
+            features = _class_tokens_of_vit(tower, images, interpolate_pos_encoding)
+            return features.unflatten(0, (-1, num_frames))
         if self.joint_position_embedding is None:
             features = tower(images, interpolate_pos_encoding=interpolate_pos_encoding).pooler_output
             return features.unflatten(0, (-1, num_frames))
@@ -219,6 +279,8 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
 
     def _new_parameters(self) -> list[nn.Parameter]:
         added = [] if self.temporal_transformer is None else list(self.temporal_transformer.parameters())
+        if self.config.vision_config.model_type != CLIP_TOWER:
+            added.append(self.visual_projection.weight)
         if self.joint_position_embedding is not None:
             added.append(self.joint_position_embedding)
         return [*super()._new_parameters(), *added]
@@ -237,6 +299,49 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
                 setattr(self.config, name, learns)
 
 
+def _image_tower(config: Any) -> Any:
+    """CLIP's image tower, or another ViT without what its class token does not need."""
+    if config.model_type == CLIP_TOWER:
+        return stock.CLIPVisionModel._from_config(config)
+    tower = AutoModel.from_config(config)
+    tower.pooler = None
+    tower.embeddings.mask_token = None
+    return tower
+
+
+def _load_tower(vision: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The configuration and the weights of a ViT, given by name, as a model, or as a configuration without weights."""
+    if isinstance(vision, PreTrainedConfig):
+        return vision, {}
+    left_over: list[str] = []
+    if isinstance(vision, (str, os.PathLike)):
+        loaded: Any = AutoModel.from_pretrained(vision, output_loading_info=True)
+        vision, report = loaded
+        require_image_tower(vision.config.model_type)
+        missing = {name for name in report["missing_keys"] if not _UNUSED_PARTS.search(name)}
+        left_over = [name for name in report["unexpected_keys"] if not _UNUSED_PARTS.search(name)]
+        require_all_weights(missing, left_over)
+    if not isinstance(vision, PreTrainedModel):
+        raise TypeError(f"vision must be a name, a folder, a configuration or a ViT; got {type(vision).__name__}.")
+    weights = {name: value for name, value in vision.state_dict().items() if not _UNUSED_PARTS.search(name)}
+    return vision.config, weights
+
+
+def _class_tokens_of_vit(tower: Any, images: torch.Tensor, interpolate_pos_encoding: bool) -> torch.Tensor:
+    """The class token (R, D) after the last norm of each image (R, 3, H, W).
+
+    Raises:
+        ValueError: for images of another size than the trained one, unless positions are to be interpolated.
+    """
+    config = tower.config
+    if config.model_type in _SIZED_TOWERS:
+        return tower(images, interpolate_pos_encoding=interpolate_pos_encoding).last_hidden_state[:, 0]
+    size, (height, width) = config.image_size, images.shape[-2:]
+    if not interpolate_pos_encoding and (height, width) != (size, size):
+        raise ValueError(f"Input image size ({height}*{width}) doesn't match model ({size}*{size}).")
+    return tower(images).last_hidden_state[:, 0]
+
+
 def _middle_frames(pixel_values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
     """The middle frame of each clip, (B, 1, 3, H, W), of those that are not padding."""
     if frame_mask is None:
@@ -250,7 +355,12 @@ def _middle_frames(pixel_values: torch.Tensor, frame_mask: torch.Tensor | None) 
 
 def _temporal_config(config: Any) -> Any:
     """The configuration of the blocks over frames, which work at the joint width."""
-    temporal = copy.deepcopy(config.vision_config)
+    vision = config.vision_config
+    if vision.model_type != CLIP_TOWER:  # other ViTs call its fields otherwise
+        template: Any = configuration_clip.CLIPVisionConfig(dtype=vision.dtype)
+        template._attn_implementation = vision._attn_implementation
+        vision = template
+    temporal = copy.deepcopy(vision)
     temporal.hidden_size = config.projection_dim
     temporal.intermediate_size = 4 * config.projection_dim
     temporal.num_hidden_layers = config.temporal_num_layers
@@ -342,7 +452,7 @@ class VideoCLIPModel(VideoTextMixin, VideoCLIPVideoMixin, VideoCLIPPreTrainedMod
         ).pooler_output  # (B, C)
         text = self._class_texts(input_ids, attention_mask, text_bank).to(video)  # (N, C)
         video, text = (features / features.norm(dim=-1, keepdim=True) for features in (video, text))
-        logits = self.logit_scale.exp() * video @ text.T  # (B, N)
+        logits = self._scaled_cosine(video, text)
         return VideoCLIPOutput(
             loss=None if labels is None else classification_loss(logits, labels),
             logits_per_video=logits,
@@ -350,6 +460,16 @@ class VideoCLIPModel(VideoTextMixin, VideoCLIPVideoMixin, VideoCLIPPreTrainedMod
             text_embeds=text,
             video_embeds=video,
         )
+
+    def score_features(self, video_features: torch.Tensor, text_bank: TextBank) -> torch.Tensor:
+        """Logits (B, N) of video embeddings (B, C), such as the mean over views of what `get_video_features` gives."""
+        self.check_text_bank(text_bank)
+        text = text_bank.text_embeds.to(video_features)  # (N, C)
+        video, text = (features / features.norm(dim=-1, keepdim=True) for features in (video_features, text))
+        return self._scaled_cosine(video, text)
+
+    def _scaled_cosine(self, video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return self.logit_scale.exp() * video @ text.T  # (B, N), of (B, C) and (N, C) of unit length
 
     def _class_texts(
         self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, text_bank: TextBank | None

@@ -151,7 +151,7 @@ class PreTrainedMixin:
 
 
 class VideoMixin:
-    """Which parameters of a model on a CLIP image tower (`vision_model`, `visual_projection`) are what."""
+    """Which parameters of a model on an image tower (`vision_model`, `visual_projection`) are what."""
 
     # Modules; `Any` because transformers' own classes, the other base, declare them each in their way.
     vision_model: Any
@@ -180,7 +180,8 @@ class VideoMixin:
         return []
 
     def _position_parameters(self) -> list[nn.Parameter]:
-        return [self.vision_model.embeddings.position_embedding.weight]
+        tower = self.vision_model.named_parameters()  # of any kind: other ViTs call theirs position_embeddings
+        return [parameter for name, parameter in tower if "position_embedding" in name]
 
     def _clip_parts(self) -> dict[str, list[nn.Parameter]]:
         """What CLIP brings, by the names of `set_trainable`."""
@@ -381,7 +382,7 @@ def load_clip(clip: str | os.PathLike[str] | Any) -> Any:
     if isinstance(clip, (str, os.PathLike)):
         loaded: Any = CLIPModel.from_pretrained(clip, output_loading_info=True)
         clip, report = loaded
-        _require_all_weights(set(report["missing_keys"]), report["unexpected_keys"])
+        require_all_weights(set(report["missing_keys"]), report["unexpected_keys"])
     if not isinstance(clip, CLIPModel):
         raise TypeError(
             f"clip must be a name, a folder, a CLIPConfig or a CLIPModel; got {type(clip).__name__}. "
@@ -402,10 +403,11 @@ def load_clip_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
         text_side = ("text_model", "text_projection", "logit_scale")
         weights = {name: value for name, value in weights.items() if name.partition(".")[0] not in text_side}
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    _require_all_weights(set(missing) - model.new_parameter_names(), unexpected)
+    require_all_weights(set(missing) - model.new_parameter_names(), unexpected)
 
 
-def _require_all_weights(missing: set[str], unexpected: Sequence[str]) -> None:
+def require_all_weights(missing: set[str], unexpected: Sequence[str]) -> None:
+    """Raises RuntimeError, naming them, if weights of a CLIP are missing or left over."""
     if missing or unexpected:
         raise RuntimeError(
             f"not the weights of a CLIP of this size: missing {sorted(missing)}, left over {sorted(unexpected)}."

@@ -262,7 +262,7 @@ class VideoTextProcessor(ProcessorMixin):
                 "generator": generator,
                 "decoder": decoder,
             }
-            views = [self.transform(self.read_clips(video, **options), num_crops) for video in _as_batch(videos)]
+            views = [self.transform(self.read_clips(video, **options), num_crops) for video in as_batch(videos)]
             data.update(_stack_views(views))
         names = None if text is None else [text] if isinstance(text, str) else list(text)
         if names is not None:
@@ -454,7 +454,7 @@ def _is_image(value: Any) -> bool:
     return hasattr(value, "convert") and hasattr(value, "getbands")  # PIL.Image.Image, without importing PIL
 
 
-def _as_batch(videos: Any) -> list[Any]:
+def as_batch(videos: Any) -> list[Any]:
     """A list of single videos, whatever was passed; a list of images or of (H,W,3) arrays is one video."""
     if _is_array(videos) and videos.ndim == 5:
         videos = list(videos)

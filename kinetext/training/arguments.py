@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import enum
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from transformers.hf_argparser import string_to_bool
 from ..data.annotations import MAX_FAILED_SHARE, text_of_class
 from ..data.augmentation import CROPS, Augmentation
 from ..data.datasets import AUGMENT_ON
+from ..data.settings_files import nearest, read_layers
 from ..descriptions import load_descriptions
-from ..descriptions.files import parse_file
 from ..processing.processing_video_text import CONTRACT
 from ..processing.video_decoding import DECODERS
 
@@ -112,6 +111,13 @@ class ModelArguments:
         default=None,
         metadata={"help": "What a CLIP, preset or model_config becomes: xclip (the default), moted or video_clip."},
     )
+    vision_tower: str | None = field(
+        default=None,
+        metadata={
+            "help": "Repository or folder of a ViT, e.g. one trained on ImageNet, in place of the image tower of the "
+            "CLIP that `model` names; of video_clip."
+        },
+    )
     model_overrides: str | None = field(
         default=None,
         metadata={"help": "Fields of the configuration that a CLIP gets, e.g. switches of MoTED: as model_config."},
@@ -153,6 +159,11 @@ class ModelArguments:
             raise ValueError(
                 "model_overrides change what the CLIP of `model` becomes; without one, write these fields into "
                 "model_config."
+            )
+        if self.vision_tower is not None and (self.model is None or self.architecture != "video_clip"):
+            raise ValueError(
+                f"vision_tower={self.vision_tower!r} takes the place of a CLIP's image tower in a VideoCLIP; set "
+                "architecture: video_clip, and model: the CLIP whose text tower it gets."
             )
         if self.sampling == "all":
             raise ValueError('sampling="all" gives clips of different lengths; train with segments, uniform or dense.')
@@ -501,7 +512,7 @@ def parse_recipe(arguments: list[str], *, model: str | None = None) -> Recipe:
         parser.set_defaults(**own | {"model": model, "shots": None, "output_dir": None})
     for word in parser.parse_known_args(arguments)[1]:
         name = word.partition("=")[0]
-        raise ValueError(f"unknown argument {name!r}{_nearest(name, parser._option_string_actions)}")
+        raise ValueError(f"unknown argument {name!r}{nearest(name, parser._option_string_actions)}")
     model_arguments, data, training = parser.parse_args_into_dataclasses(args=arguments, look_for_args_file=False)
     return Recipe(model_arguments, data, training)
 
@@ -512,10 +523,10 @@ def _set_defaults(parser: HfArgumentParser, path: Path) -> None:
     for action in parser._actions:
         actions.setdefault(action.dest, []).append(action)
     settings: dict[str, tuple[Any, Path]] = {}
-    for file, of_file in _recipe_layers(path):
+    for file, of_file in read_layers(path, "recipe"):
         for key, value in of_file.items():
             if key not in actions:
-                raise ValueError(f"{file}: unknown setting {key!r}{_nearest(str(key), [*actions, 'base'])}")
+                raise ValueError(f"{file}: unknown setting {key!r}{nearest(str(key), [*actions, 'base'])}")
             settings[key] = value, file
     for key, (value, file) in settings.items():
         if value is None:
@@ -523,35 +534,6 @@ def _set_defaults(parser: HfArgumentParser, path: Path) -> None:
         for action in actions[key]:  # a boolean has two: --name and --no_name
             action.default = _as_argument(value, action, file)
             action.required = False
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name."""
-    closest = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {closest[0]!r}?" if closest else "."
-
-
-def _recipe_layers(path: Path, inside: tuple[Path, ...] = ()) -> list[tuple[Path, dict[Any, Any]]]:
-    """The settings of a recipe and of all it is based on, each with its file; the last ones win."""
-    if path.resolve() in inside:
-        raise ValueError(f"{path} is its own base, through {' and '.join(str(file) for file in inside)}.")
-    settings = _read_recipe(path)
-    bases = settings.pop("base", None) or []
-    layers = [
-        layer
-        for base in (bases if isinstance(bases, list) else [bases])
-        for layer in _recipe_layers(path.parent / str(base), (*inside, path.resolve()))
-    ]
-    return [*layers, (path, settings)]
-
-
-def _read_recipe(path: Path) -> dict[Any, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe at {path}.")
-    settings = parse_file(path) or {}
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is no mapping of settings to values.")
-    return settings
 
 
 def _as_argument(value: Any, action: Any, file: Path) -> Any:

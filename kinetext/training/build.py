@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from PIL import Image
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from ..data.small_tokenizer import small_tokenizer
 from ..evaluation.classify import check_whole
@@ -45,7 +47,8 @@ def build_model(
 
     What a checkpoint says of frames, sampling and pixels is kept where the recipe says nothing. On a CLIP, models are
     trained with the pixel values they are published with: X-CLIP, ViFi-CLIP and the other VideoCLIPs with ImageNet's
-    statistics, Text4Vis and every model with a frozen image tower with CLIP's own.
+    statistics, Text4Vis and every model with a frozen image tower with CLIP's own. Another image tower is trained with
+    its own, which its folder has beside it, else with ImageNet's; its images have the size it takes.
 
     Args:
         arguments: of the recipe.
@@ -67,7 +70,9 @@ def build_model(
         contract = {**saved.contract, **arguments.contract}
         config = AutoConfig.from_pretrained(arguments.model)
         model = _pretrained_model(arguments, config, contract["num_frames"], labels)
-        if config.model_type == "clip":
+        if arguments.vision_tower is not None:
+            contract |= _tower_contract(arguments, model)
+        elif config.model_type == "clip":
             contract |= _published_pixels(model)
         processor = _processor(saved.tokenizer, model, contract)
     model.float()  # weights learn in fp32, whatever they are saved in: a small step is lost on bf16
@@ -113,8 +118,10 @@ def _pretrained_model(
     name: Any = arguments.model
     if config.model_type == "clip":
         model_class = _model_class(arguments.architecture or ARCHITECTURES[0], arguments.head)
-        fields = {**arguments.override_fields, **labels}
-        return _let_learn(model_class.from_clip(name, num_frames=num_frames, **fields), arguments)
+        fields = {"num_frames": num_frames, **arguments.override_fields, **labels}
+        if arguments.vision_tower is None:
+            return _let_learn(model_class.from_clip(name, **fields), arguments)
+        return _let_learn(model_class.from_towers(arguments.vision_tower, name, **fields), arguments)
     _check_saved(arguments, config, labels)
     model_class = _model_class(config.model_type, arguments.head)
     model, loading = model_class.from_pretrained(name, output_loading_info=True, **labels)
@@ -133,6 +140,10 @@ def _check_saved(arguments: ModelArguments, config: PreTrainedConfig, labels: di
         raise ValueError(
             f"{name} is a {model_type!r} model, which cannot become architecture={arguments.architecture!r}; "
             "leave architecture out, or start from a CLIP."
+        )
+    if arguments.vision_tower is not None:
+        raise ValueError(
+            f"vision_tower takes the place of a CLIP's; {name} is a {model_type!r} model and keeps its image tower."
         )
     if arguments.model_overrides is not None:
         raise ValueError(
@@ -193,6 +204,19 @@ def _published_pixels(model: Any) -> dict[str, Any]:
     is_text4vis = getattr(model.config, "temporal_pooling", None) == "transformer"
     learns = model.visual_projection.weight.requires_grad
     return XCLIP_PIXELS if learns and not is_text4vis else {}
+
+
+def _tower_contract(arguments: ModelArguments, model: Any) -> dict[str, Any]:
+    """The sizes and pixel values of an image tower that is not the CLIP's; the short side is the recipe's, if given."""
+    own = get_image_processor_config(str(arguments.vision_tower))
+    is_bicubic = own.get("resample") == Image.Resampling.BICUBIC
+    return {
+        "crop_size": model.config.vision_config.image_size,
+        "short_side": arguments.short_side,
+        **XCLIP_PIXELS,
+        **{name: own[name] for name in ("image_mean", "image_std") if name in own},
+        "interpolation": "bicubic" if is_bicubic else "bilinear",
+    }
 
 
 def _processor(tokenizer: Any, model: Any, contract: dict[str, Any]) -> VideoTextProcessor:

@@ -31,8 +31,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..data.annotations import ClipList
 from ..descriptions.files import write_atomically
-from ..evaluation.evaluator import EvaluationResult, Prediction, write_json
+from ..evaluation.evaluator import EvaluationResult, write_json
 from ..evaluation.plots import draw_confusion_matrix
+from ..evaluation.results import read_result
 from ..hub_cards.markdown import one_line
 from .arguments import Recipe, as_settings, parse_recipe
 from .clips import read_splits
@@ -91,17 +92,9 @@ class RecipeScores:
         """Top-1 of each group."""
         return {group: result.metrics()["top1"] for group, result in self.folds.items()}
 
-    @property
-    def confusion(self) -> np.ndarray:
-        """(N, N) counts; row: true class, column: predicted class."""
-        counts = np.zeros((len(self.class_names), len(self.class_names)), dtype=int)
-        for prediction in self.pooled.decoded:
-            counts[prediction.label, prediction.predicted] += 1
-        return counts
-
     def as_dict(self) -> dict[str, Any]:
         """Everything but the predictions, which are in the folders of the folds."""
-        confusion = self.confusion
+        confusion = self.pooled.confusion()
         return {
             "recipe": self.recipe,
             **self.pooled.metrics(),
@@ -310,10 +303,7 @@ def _run_fold(fold: Fold) -> float:
         traceback.print_exc()
         raise
     assert result is not None  # there are held-out clips
-    write_json(
-        fold.folder / _FOLD,
-        {"settings": fold.settings, "duration_s": time.monotonic() - started, **result.as_dict()},
-    )
+    write_json(fold.folder / _FOLD, {"settings": fold.settings, "duration_s": time.monotonic() - started})
     return result.metrics()["top1"]
 
 
@@ -325,8 +315,7 @@ def _read_scores(recipe: str, class_names: tuple[str, ...], folds: Sequence[Fold
     for fold in folds:
         if fold.recipe == recipe and (fold.folder / _FOLD).exists():
             content = json.loads((fold.folder / _FOLD).read_text("utf-8"))
-            predictions = tuple(Prediction(**row) for row in content["predictions"])
-            results[fold.group] = EvaluationResult(class_names, predictions)
+            (results[fold.group],) = read_result(fold.folder).splits.values()
             durations[fold.group] = content["duration_s"]
     return RecipeScores(recipe, class_names, results, durations)
 
@@ -341,7 +330,7 @@ def _write(validation: CrossValidation, output_dir: Path, circumstances: Mapping
     for scores, picture in zip(validation.scores, pictures, strict=True):
         metrics = scores.pooled.metrics()
         title = f"{scores.recipe}: {metrics['top1']:.3f} top-1 over {len(scores.folds)} folds"
-        draw_confusion_matrix(scores.confusion, scores.class_names, picture, title)
+        draw_confusion_matrix(scores.pooled.confusion(), scores.class_names, picture, title)
     content = {
         **circumstances,
         "failures": dict(validation.failures),

@@ -17,7 +17,7 @@ def add_lora(
     *,
     rank: int,
     alpha: float,
-    targets: Sequence[str] = ("q_proj", "k_proj", "v_proj", "out_proj"),
+    targets: Sequence[str] = ("q_proj", "k_proj", "v_proj", "out_proj", "o_proj"),
 ) -> None:
     """Freezes the CLIP towers that are to be trained and gives their attention projections adapters, in place.
 

@@ -10,11 +10,12 @@ from typing import Any
 from .. import __version__
 from ..data.annotations import ClipList
 from ..data.datasets import EvalClips
+from ..data.list_facts import list_fingerprint
 from ..descriptions.files import write_atomically
 from ..doctor import machine
 from ..evaluation.evaluator import EvaluationResult
 from ..evaluation.plots import Panel, draw_confusion_matrix, draw_curves
-from ..evaluation.protocol import clips_fingerprint, protocol_fingerprint
+from ..evaluation.protocol import protocol_of
 from ..hub_cards.markdown import cell, duration, one_line
 from ..hub_cards.model_card import CURVES_NAME, RunFacts
 from .arguments import VideoTextTrainingArguments
@@ -50,8 +51,8 @@ def gather_facts(
     return RunFacts(
         num_train_clips=clips_seen if train_clips is None else len(train_clips),
         num_eval_clips=0 if eval_dataset is None else len(eval_dataset),
-        data_fingerprint=None if train_clips is None else clips_fingerprint(train_clips),
-        protocol=None if eval_dataset is None else protocol_fingerprint(eval_dataset, class_texts),
+        data_fingerprint=None if train_clips is None else list_fingerprint(train_clips),
+        protocol=None if eval_dataset is None else protocol_of(eval_dataset, class_texts).sha256,
         environment={
             "device": device_name(args),
             "processes": args.world_size,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
@@ -17,10 +15,11 @@ from transformers.integrations import get_available_reporting_integrations
 
 from ..data.clip_lists import ClipList
 from ..data.datasets import EvalClips
-from ..evaluation.class_texts import encode_class_texts, uses_descriptions
-from ..evaluation.classify import load_model
-from ..evaluation.evaluator import EvaluationResult, evaluate_clips, write_json
-from ..evaluation.protocol import protocol_fingerprint
+from ..evaluation.class_texts import uses_descriptions
+from ..evaluation.evaluate import Loading, evaluate_with_baseline
+from ..evaluation.evaluator import EvaluationResult
+from ..evaluation.protocol import own_clips, parse_views
+from ..evaluation.results import ProtocolResult
 from ..hub_cards.push import check_license, check_push
 from .arguments import DataArguments, ModelArguments, Recipe, VideoTextTrainingArguments, as_settings
 from .build import build_model
@@ -29,11 +28,12 @@ from .clips import read_splits, train_dataset
 from .launch import check_one_gpu, check_processes
 from .progress import headline, show_progress
 from .pushing import PushCallback
-from .run_folder import RESULTS_NAME, RunFolder
+from .run_folder import RunFolder
 from .trainer import VideoTextTrainer
 
 logger = logging.getLogger(__name__)
 
+_OF_THE_TEXTS = ("descriptions", "description_kinds", "descriptions_masked")
 _TERMINATED = 143  # exit status of a program that ended because of SIGTERM
 
 
@@ -150,74 +150,41 @@ def _check_texts(texts: Sequence[str], class_names: Sequence[str]) -> None:
             raise ValueError(f"the classes {same} have the same text, {text!r}; give each its own in class_texts.")
 
 
-def evaluate_model(recipe: Recipe, *, views: str = "1x1") -> EvaluationResult:
-    """Evaluates `model` of a recipe on its evaluation clips (all clips where it has none); writes `results.json`.
+def evaluate_recipe(
+    recipe: Recipe, *, views: str = "1x1", baseline: str | None = None, loading: Loading | None = None
+) -> tuple[ProtocolResult, ProtocolResult | None]:
+    """Evaluates `model` of a recipe, and a baseline, on its evaluation clips, or on all where it has none.
 
-    Frames, sampling and size are those saved with the model.
+    Frames, sampling and size are those saved with the model. What is written is said in `evaluate_with_baseline`.
 
     Args:
         recipe: says which model, clips and class texts, and `output_dir`.
         views: clips x crops per video, e.g. "4x3".
+        baseline: as of `evaluate_with_baseline`.
+        loading: how clips get to the model; the recipe says which decoder.
     """
-    counts = re.fullmatch(r"([1-9]\d*)x([13])", views)
-    if counts is None:
-        raise ValueError(f"views={views!r} is not understood; write clips x crops with 1 or 3 crops, e.g. 4x3.")
     if recipe.model.contract:
         raise ValueError(f"{recipe.model.contract} would change what the model was saved with; leave it out of eval.")
     untouched = ModelArguments(model=recipe.model.model)
     for name, value in asdict(recipe.model).items():
         if value != getattr(untouched, name):
             raise ValueError(f"{name}={value!r} says how a model is trained; leave it out of eval.")
-    num_clips, num_crops = map(int, counts.groups())
+    counts = parse_views(views)
     splits = read_splits(recipe.data)
     clips = splits.train if splits.eval is None else splits.eval
     if not isinstance(clips, ClipList):
         raise ValueError("a stream cannot be evaluated, as its clips cannot be counted; leave streaming out.")
-    model, processor = load_model(str(recipe.model.model))
-    texts = recipe.data.texts_of(clips.class_names)
-    data = _usable_data(recipe.data, model)
-    descriptions = data.descriptions_of(clips.class_names)
-    model.to(recipe.training.device)
-    dataset = EvalClips(clips, processor, num_clips=num_clips, num_crops=num_crops, decoder=recipe.data.decoder)
-    is_classifier = not hasattr(model, "encode_texts")
-    if is_classifier:
-        _check_classes(model, clips.class_names)
-    else:
-        _check_texts(texts, clips.class_names)
-    result = evaluate_clips(
-        model,
-        dataset,
-        None if is_classifier else encode_class_texts(model, processor, texts, descriptions=descriptions),
-        batch_size=recipe.training.per_device_eval_batch_size,
-        num_workers=recipe.training.dataloader_num_workers,
+    protocol = own_clips(clips.class_names, recipe.data.texts_of(clips.class_names), **counts)
+    return evaluate_with_baseline(
+        str(recipe.model.model),
+        protocol,
+        [clips],
+        str(recipe.training.output_dir),
+        baseline=baseline,
+        descriptions=recipe.data.descriptions_of(clips.class_names),
+        settings={name: getattr(recipe.data, name) for name in _OF_THE_TEXTS},
+        loading=replace(loading or Loading(), decoder=recipe.data.decoder),
     )
-    settings = {"model": recipe.model.model, "views": views, **asdict(data), **processor.contract}
-    content = {"settings": settings, "protocol": protocol_fingerprint(dataset, texts), **result.as_dict()}
-    write_json(Path(str(recipe.training.output_dir)) / RESULTS_NAME, content)
-    return result
-
-
-def _check_classes(model: Any, class_names: Sequence[str]) -> None:
-    """Raises ValueError unless a classifier tells apart these classes, in this order."""
-    own = list(model.config.id2label.values())
-    if own != list(class_names):
-        raise ValueError(
-            f"the classifier tells apart {own}, the clips have the classes {list(class_names)}; bring them into its "
-            "order with `classes`."
-        )
-
-
-def _usable_data(data: DataArguments, model: Any) -> DataArguments:
-    """The arguments without texts that the model would not use, so that results name only what counted."""
-    if data.class_texts is not None and not hasattr(model, "encode_texts"):
-        logger.warning("class_texts=%r are left out: a classifier reads no texts.", data.class_texts)
-        data = replace(data, class_texts=None)
-    if data.descriptions is None or data.texts_are_descriptions or uses_descriptions(model):
-        return data
-    logger.warning(
-        "descriptions=%r are left out: this %s reads class texts only.", data.descriptions, model.config.model_type
-    )
-    return replace(data, descriptions=None)
 
 
 def _check_descriptions(model: Any, data: DataArguments, descriptions: Sequence[Sequence[str]] | None) -> None:

@@ -6,11 +6,17 @@ import copy
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+
 from ..data.clip_lists import ClipList
-from ..evaluation.evaluator import EvaluationResult, write_json
+from ..evaluation.evaluator import EvaluationResult
+from ..evaluation.protocol import protocol_of
+from ..evaluation.results import PREDICTIONS_NAME, RESULTS_NAME, ProtocolResult, model_facts
+from ..hub_cards.measured import EVALUATION_FILES, HUB_RESULTS
 from ..hub_cards.model_card import write_model_card
 from ..hub_cards.push_run import push_run
 from .arguments import Recipe
@@ -20,8 +26,9 @@ from .lora import adapter_parameter_names, merge_lora
 from .report import gather_facts, write_report
 from .trainer import VideoTextTrainer
 
-RESULTS_NAME = "results.json"
-_PICTURES = ("curves.png", "confusion.png")
+_OF_OTHER_WEIGHTS = (  # left by an earlier run, or by a push of it
+    RESULTS_NAME, PREDICTIONS_NAME, "curves.png", "confusion.png", EVALUATION_FILES, HUB_RESULTS,
+)  # fmt: skip
 _PLACES = frozenset({"data_root", "output_dir"})  # on this machine: nothing for a card
 
 
@@ -75,8 +82,9 @@ class RunFolder:
         self._save_model(folder)
         if self.trainer.is_world_process_zero():
             self._describe(folder, result)
-            for stale in (RESULTS_NAME, *_PICTURES):  # of an earlier run: they do not speak of these weights
-                (self.path / stale).unlink(missing_ok=True)
+            for pattern in _OF_OTHER_WEIGHTS:
+                for stale in self.path.glob(pattern):
+                    stale.unlink()
             for file in folder.iterdir():
                 os.replace(file, self.path / file.name)
             shutil.rmtree(aside)
@@ -115,9 +123,13 @@ class RunFolder:
             duration_s=trainer.duration_s,
             failures=trainer.failed_clips,
         )
+        measured = None
         if result is not None:
-            content = {"settings": settings, "protocol": facts.protocol, **result.as_dict()}
-            write_json(folder / RESULTS_NAME, content)
+            protocol = protocol_of(eval_dataset, self.class_texts)
+            named = replace(result, class_names=protocol.classes)  # not by their texts
+            splits = {split.name: named for split in protocol.splits}
+            measured = ProtocolResult(protocol, self._model_facts(folder), splits, settings)
+            measured.write(folder)
         write_report(
             folder,
             log_history=trainer.state.log_history,
@@ -132,7 +144,13 @@ class RunFolder:
             descriptions=trainer.descriptions,
             description_source=recipe.data.descriptions,
             settings=settings,
-            result=result,
+            result=measured,
             facts=facts,
             license=recipe.training.license,
         )
+
+    def _model_facts(self, folder: Path) -> dict[str, Any]:
+        """Of the weights that were written, which may be averaged and merged."""
+        weights = {name: value for path in folder.glob("*.safetensors") for name, value in load_file(path).items()}
+        name = self.recipe.training.hub_model_id or self.path.resolve().name
+        return model_facts(name, self.trainer.accelerator.unwrap_model(self.trainer.model).config.model_type, weights)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from testing_utils import largest_difference, tiny_config, tiny_model, tiny_texts, tiny_videos
 
 from kinetext import VideoTextProcessor, XCLIPModel
-from kinetext.conversion.xclip import convert_checkpoint
+from kinetext.conversion.convert import convert_checkpoint
 from kinetext.data.small_tokenizer import small_tokenizer
 
 # Widths that are multiples of 64, so that the head counts of the original follow from them: 2, 3 and 1.
@@ -278,8 +278,8 @@ def test_files_that_are_no_checkpoint_are_refused(state: dict, tmp_path: Path) -
         assert failure(path, out).startswith(f"{path} is no readable PyTorch checkpoint (")
     torch.save({"state_dict": state, "epoch": 1}, path)
     assert failure(path, out) == (
-        f"{path} has no state dict under the key `model`, as the original project saves it; "
-        "it has keys ['epoch', 'state_dict']."
+        f"{path} has no state dict under the key `model`, as X-CLIP and ViFi-CLIP save it, or `model_state_dict`, as "
+        "Text4Vis does; it has keys ['epoch', 'state_dict']."
     )
     torch.save([1], path)
     assert failure(path, out).endswith("; it has a list.")

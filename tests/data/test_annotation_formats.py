@@ -51,6 +51,7 @@ def test_ucf101_lists_count_from_one_and_test_lists_have_no_labels(tmp_path: Pat
     assert (test.class_names, labels(test)) == (("Archery", "Swing", "YoYo"), UCF_NAMES)
     write(tmp_path / "ucf/classInd.txt", "1 Archery", "2 YoYo", "3 Swing", "")
     assert read_clips("ucf/testlist01.txt", data_root=tmp_path).class_names == train.class_names
+    write(tmp_path / "ucf/trainlist01.txt", f"{UCF[0]} 89", f"{UCF[1]} 3", f"{UCF[2]} 101", end="\r\n")
     for name in ("trainlist01", "testlist01"):
         shipped = read_clips(f"ucf/{name}.txt", data_root=tmp_path, class_names=load_label_list("ucf101").class_names)
         assert labels(shipped) == {UCF[0]: "Swing", UCF[1]: "Archery", UCF[2]: "Yo Yo"}
@@ -100,18 +101,92 @@ def test_lists_without_endings_and_frames_and_lists_of_names(tmp_path: Path) -> 
 HMDB_TRAP = ("kick/a.avi 1 20", "kick_ball/b.avi 1 21", "sword/c.avi 1 44", "sword_exercise/d.avi 1 45")
 
 
-@pytest.mark.parametrize("swapped", [False, True])
-def test_folders_win_over_numbers_that_count_in_another_list(tmp_path: Path, swapped: bool) -> None:
-    """X-CLIP's list of HMDB-51 has kick ball before kick and sword exercise before sword (FACTS 8.2)."""
+def swapped_hmdb51() -> list[str]:
+    """The classes in the order of ViFi-CLIP's label file (FACTS 8.2)."""
     names = list(load_label_list("hmdb51").class_names)
-    if swapped:
-        names[20], names[21], names[44], names[45] = names[21], names[20], names[45], names[44]
+    names[20], names[21], names[44], names[45] = names[21], names[20], names[45], names[44]
+    return names
+
+
+def test_classes_in_another_order_than_a_list_counts_in_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, *[line.split()[0] for line in HMDB_TRAP])
-    write(tmp_path / "list.txt", *HMDB_TRAP)
+    path = write(tmp_path / "list.txt", *HMDB_TRAP)
+    names = load_label_list("hmdb51").class_names
     clips = read_clips("list.txt", data_root=tmp_path, class_names=names)
-    assert [names[clip.label] for clip in clips.clips] == ["kick", "kick ball", "sword", "sword exercise"]
+    assert [clip.label for clip in clips.clips] == [20, 21, 44, 45]
+    message = (
+        f"{path}: kick/a.avi is in the folder 'kick' and has the number 20, and those in 'kick_ball' have 21, but "
+        "among the classes given 'kick' is 21 and 'kick_ball' is 20. List and classes are in different orders: give "
+        "the classes in the order that the list counts in"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        read_clips("list.txt", data_root=tmp_path, class_names=swapped_hmdb51())
+    write(tmp_path / "list.txt", *HMDB_TRAP[2:])
+    with pytest.raises(ValueError, match="'sword' is 45 and 'sword_exercise' is 44"):
+        read_clips("list.txt", data_root=tmp_path, class_names=swapped_hmdb51())
     by_itself = read_clips("list.txt", data_root=tmp_path)
-    assert by_itself.class_names == ("kick", "kick_ball", "sword", "sword_exercise")
+    assert by_itself.class_names == ("sword", "sword_exercise")
+
+
+@pytest.mark.parametrize("first", [0, 1, 17])
+def test_lists_may_count_from_anywhere_and_leave_classes_out(tmp_path: Path, first: int) -> None:
+    touch(tmp_path, "kick_ball/b.avi", "sword/c.avi", "wave/d.avi")
+    lines = [f"{path} {first + place}" for place, path in enumerate(("kick_ball/b.avi", "sword/c.avi", "wave/d.avi"))]
+    write(tmp_path / "list.txt", *lines)
+    clips = read_clips("list.txt", data_root=tmp_path, class_names=load_label_list("hmdb51").class_names)
+    assert list(labels(clips).values()) == ["kick ball", "sword", "wave"]
+
+
+def test_a_number_that_means_another_class_than_the_folder_is_refused(tmp_path: Path) -> None:
+    """Where folders and numbers do not even agree among themselves, the numbers count, so each must fit its folder."""
+    touch(tmp_path, "kick/a.avi", "kick/b.avi", "wave/c.avi")
+    path = write(tmp_path / "list.txt", "kick/a.avi 20", "kick/b.avi 21", "wave/c.avi 50")
+    message = (
+        f"{path}: kick/b.avi is in the folder 'kick' and has the number 21, which is 'kick ball' among the classes "
+        "given, where 'kick' is 20. List and classes are in different orders: "
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        read_clips("list.txt", data_root=tmp_path, class_names=load_label_list("hmdb51").class_names)
+    write(tmp_path / "list.txt", "kick/a.avi 20", "kick/b.avi 20", "wave/c.avi 20")
+    with pytest.raises(ValueError, match=re.escape("wave/c.avi is in the folder 'wave' and has the number 20")):
+        read_clips("list.txt", data_root=tmp_path, class_names=load_label_list("hmdb51").class_names)
+    write(tmp_path / "list.txt", "kick/a.avi 20", "kick/b.avi 99", "wave/c.avi 50")
+    with pytest.raises(ValueError, match="has the number 99, which is none of 51 among"):
+        read_clips("list.txt", data_root=tmp_path, class_names=load_label_list("hmdb51").class_names)
+
+
+def test_folders_that_are_no_class_say_nothing_about_numbers(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a.avi", "train/b.avi", "more/c.avi")
+    write(tmp_path / "list.txt", "train/a.avi 20", "train/b.avi 21", "more/c.avi 50")
+    clips = read_clips("list.txt", data_root=tmp_path, class_names=load_label_list("hmdb51").class_names)
+    assert list(labels(clips).values()) == ["kick", "kick ball", "wave"]
+
+
+def test_a_line_that_is_there_twice_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "x/a.mp4", "x/b.mp4", "y/c.mp4")
+    write(tmp_path / "list.txt", "x/a.mp4 0", "x/b.mp4 0", "x/./a.mp4 0", "y/c.mp4 1", "y/c.mp4 1")
+    clips = read_clips("list.txt", data_root=tmp_path)
+    assert labels(clips) == {"x/a.mp4": "x", "x/b.mp4": "x", "y/c.mp4": "y"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 lines of the list repeat others and are left out, e.g. of the clip x/a.mp4."
+    ]
+
+
+def test_lines_of_one_clip_are_merged_in_lists_of_several_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4", "jump/c.mp4", "jump/d.mp4")
+    lines = ("a.mp4 2", "b.mp4 1", "a.mp4 0", "a.mp4 2", "jump/c.mp4 0", "jump/c.mp4 1", "jump/d.mp4 2")
+    write(tmp_path / "list.txt", *lines)
+    names = ["jump", "run", "walk"]
+    clips = read_clips("list.txt", data_root=tmp_path, class_names=names, multi_label=True)
+    found = {clip.clip_id: (clip.label, clip.other_labels) for clip in clips.clips}
+    assert found == {"a.mp4": (2, (0,)), "b.mp4": (1, ()), "jump/c.mp4": (0, (1,)), "jump/d.mp4": (2, ())}
+    message = (
+        "the clip 'a.mp4' is listed as 'walk' and as 'jump'; list every clip once. (A list in which clips show several "
+        "classes is read with multi_label=True.)"
+    )
+    write(tmp_path / "list.txt", *lines[:4])
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_clips("list.txt", data_root=tmp_path, class_names=names)
 
 
 def test_a_folder_that_is_no_class_is_an_error_where_others_are(tmp_path: Path) -> None:
@@ -136,8 +211,10 @@ def test_a_folder_that_is_no_class_is_an_error_where_others_are(tmp_path: Path) 
             "{path}, line 4: 'c.mp4' is no clip of a list; the others read as `path label`.",
         ),
         (("a.mp4", "x/b.mp4"), "{path} gives neither labels nor class folders: 'a.mp4'."),
-        (("x/a.mp4 0", "x/a.mp4 0"), "the clip 'x/a.mp4' is listed twice; list every clip once."),
-        (("x/a.mp4 0", "x/./a.mp4 0"), "the clip 'x/a.mp4' is listed twice; list every clip once."),
+        (
+            ("x/a.mp4 run", "x/./a.mp4 jump"),
+            "the clip 'x/a.mp4' is listed as 'run' and as 'jump'; list every clip once.",
+        ),
     ],
 )
 def test_lists_that_do_not_fit_are_errors(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
@@ -176,6 +253,9 @@ def test_published_splits_are_read_in_full(
         assert [clip.label for clip in clips.clips] == [int(label) for _, _, label in lines]
         assert [published[clip.label] for clip in clips.clips] == [clip.clip_id.split("/")[0] for clip in clips.clips]
         assert read_clips(listing, data_root=tmp_path).class_names == tuple(published)
+        if data_set == "hmdb51":
+            with pytest.raises(ValueError, match="'kick' is 21 and 'kick_ball' is 20"):
+                read_clips(listing, data_root=tmp_path, class_names=swapped_hmdb51())
     if data_set == "hmdb51":
         assert set(Counter(clip.label for clip in clips.clips).values()) == {30}
 

@@ -199,7 +199,11 @@ CSV_ENDING = (
             "{path}, line 2: 3 cells for the 2 columns ['path', 'label']: ['run', 'then jump.mp4', 'x']. "
             "Put a cell that holds a comma in double quotes.",
         ),
-        ("path,label\na,x\nb,x\na,y\n", "the clip 'a' is listed twice; list every clip once."),
+        (
+            "path,label\na,x\nb,x\na,y\n",
+            "the clip 'a' is listed as 'x' and as 'y'; list every clip once. (A list in which clips show several "
+            "classes is read with multi_label=True.)",
+        ),
     ],
 )
 def test_a_csv_that_does_not_fit_is_an_error(tmp_path: Path, content: str, message: str) -> None:
@@ -231,7 +235,50 @@ def test_paths_win_over_the_columns_of_kinetics(tmp_path: Path) -> None:
 
 def test_one_file_in_two_spellings_is_one_clip(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "list.csv", "path,label\na/x.mp4,run\n./a/../a//x.mp4,jump\n")
-    with pytest.raises(ValueError, match=re.escape("the clip 'a/x.mp4' is listed twice; list every clip once.")):
+    with pytest.raises(ValueError, match=re.escape("the clip 'a/x.mp4' is listed as 'run' and as 'jump'; list every")):
+        clips_from_csv(path, data_root=tmp_path)
+
+
+def test_numbers_in_a_csv_must_fit_the_class_folders(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\nkick/a.mp4,0\nkick_ball/b.mp4,1\nclips/c.mp4,0\n")
+    named = clips_from_csv(path, data_root="", class_names=["kick", "kick ball"])
+    assert [clip.label for clip in named.clips] == [0, 1, 0]
+    message = (
+        f"{path}: kick/a.mp4 is in the folder 'kick' and has the number 0, which is 'kick ball' among the classes "
+        "given, where 'kick' is 1. List and classes are in different orders: "
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        clips_from_csv(path, data_root="", class_names=["kick ball", "kick"])
+    called = clips_from_csv(path, data_root="", class_names=["1", "0", "kick", "kick ball"])  # names, not numbers
+    assert [clip.label for clip in called.clips] == [1, 0, 1]
+
+
+def test_a_csv_of_several_classes_has_semicolons_or_several_rows(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "list.csv", "path,label\na.mp4,run; wave ;run\nb.mp4,jump\nb.mp4,run\n")
+    clips = clips_from_csv(path, data_root="", multi_label=True)
+    assert clips.class_names == ("jump", "run", "wave")
+    assert [(clip.clip_id, clip.label, clip.other_labels) for clip in clips.clips] == [
+        ("a.mp4", 1, (2,)),
+        ("b.mp4", 0, (1,)),
+    ]
+    numbered = write_csv(tmp_path / "numbered.csv", "path,label\na.mp4,1;0\n")
+    assert clips_from_csv(numbered, data_root="", class_names=["run", "wave"], multi_label=True).clips == (
+        Clip("a.mp4", "a.mp4", 1, other_labels=(0,)),
+    )
+    with pytest.raises(ValueError, match="gives classes by their numbers"):
+        clips_from_csv(numbered, data_root="", multi_label=True)
+    empty = write_csv(tmp_path / "empty.csv", "path,label\na.mp4,run;;wave\n")
+    with pytest.raises(ValueError, match="the label 'run;;wave' of a.mp4 has an empty name between semicolons"):
+        clips_from_csv(empty, data_root="", multi_label=True)
+    assert clips_from_csv(empty, data_root="").class_names == ("run;;wave",)
+
+
+def test_a_list_of_kinetics_may_give_clips_several_classes(tmp_path: Path) -> None:
+    row = "abc,0,10\n"
+    path = write_csv(tmp_path / "list.csv", f"label,youtube_id,time_start,time_end\nrun,{row}wave,{row}")
+    (clip,) = clips_from_csv(path, data_root=tmp_path, multi_label=True).clips
+    assert (clip.label, clip.other_labels) == (0, (1,))
+    with pytest.raises(ValueError, match="is listed as 'run' and as 'wave'"):
         clips_from_csv(path, data_root=tmp_path)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from rendered_clips import render_clip
-from testing_utils import tiny_model, tiny_moted
-from transformers import CLIPConfig, CLIPModel
+from testing_utils import tiny_clip, tiny_clip_config, tiny_model, tiny_moted
+from transformers import ViTConfig, ViTModel
 from transformers import XCLIPModel as StockXCLIPModel
 
 from kinetext import MotedModel, VideoDecodeError, VideoFrames, VideoTextProcessor, XCLIPModel, load_video
@@ -154,11 +154,27 @@ def test_a_folder_of_stock_xclip_is_loaded_as_ours(
 
 def test_a_model_of_another_kind_is_an_error(tmp_path: Path) -> None:
     tower = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    config = CLIPConfig(text_config={**tower, "vocab_size": 9}, vision_config={**tower, "image_size": 32})
-    CLIPModel(config).save_pretrained(tmp_path)
-    message = f"{tmp_path} is a 'clip' model; a video-text model such as xclip is wanted."
+    ViTModel(ViTConfig(**tower, image_size=32)).save_pretrained(tmp_path)
+    message = f"{tmp_path} is a 'vit' model; a video-text model such as xclip is wanted."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_model(str(tmp_path))
+
+
+def test_a_plain_clip_is_loaded_as_its_mean_over_frames(
+    clip: Path, tmp_path: Path, processor: VideoTextProcessor
+) -> None:
+    plain = tiny_clip(tiny_clip_config(vocab_size=len(processor.tokenizer), max_tokens=77))
+    plain.save_pretrained(tmp_path)
+    processor.tokenizer.save_pretrained(tmp_path)
+    loaded, its_processor = load_model(str(tmp_path))
+    (result,) = classify_clips(loaded, its_processor, [str(clip)], LABELS)
+    inputs = its_processor(videos=clip, text=LABELS)
+    with torch.no_grad():
+        texts = plain.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output
+        frames = plain.get_image_features(inputs["pixel_values"][0]).pooler_output  # (T, C)
+    video = frames.mean(dim=0) / frames.mean(dim=0).norm()
+    logits = plain.logit_scale.exp() * (texts / texts.norm(dim=-1, keepdim=True)) @ video
+    assert result.scores == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------- contact sheet

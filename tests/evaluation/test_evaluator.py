@@ -6,11 +6,14 @@ import re
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from rendered_clips import render_clip
 from testing_utils import tiny_model
 
@@ -18,7 +21,8 @@ from kinetext import TextBank, VideoTextProcessor, XCLIPModel
 from kinetext.data.annotations import Clip, ClipList
 from kinetext.data.datasets import EvalClips
 from kinetext.data.small_tokenizer import small_tokenizer
-from kinetext.evaluation.evaluator import EvaluationResult, Prediction, evaluate_clips, write_json
+from kinetext.evaluation.evaluator import EvaluationResult, Prediction, Scoring, evaluate_clips, write_json
+from kinetext.evaluation.prediction_files import predictions_as_bytes, read_predictions
 
 CLASS_NAMES = tuple(f"class {letter}" for letter in "abcdefg")
 NUM_CLIPS = 7
@@ -55,10 +59,9 @@ def result(model: XCLIPModel, clips: ClipList, processor: VideoTextProcessor, ba
 
 def assert_same(left: EvaluationResult, right: EvaluationResult) -> None:
     """Equal but for the last digits of the scores, which depend on how a batch is laid out."""
-    assert left.metrics() == right.metrics()
-    for one, other in zip(left.predictions, right.predictions, strict=True):
-        assert one.score == pytest.approx(other.score, abs=1e-5)
-        assert {**vars(one), "score": 0} == {**vars(other), "score": 0}
+    assert left == right and left.metrics() == right.metrics()  # `==` leaves the scores aside
+    for one, other in zip(left.decoded, right.decoded, strict=True):
+        np.testing.assert_allclose(one.log_probabilities, other.log_probabilities, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ what is measured
@@ -76,31 +79,34 @@ def test_predictions_are_those_of_the_model(
             assert prediction.label == clip.label
             assert prediction.predicted == order[0]
             assert prediction.score == pytest.approx(float(scores[order[0]]), abs=1e-5)
-            assert (prediction.top1, prediction.top5) == (clip.label == order[0], clip.label in order[:5])
+            np.testing.assert_allclose(prediction.log_probabilities, scores.log(), atol=1e-5)
+            assert prediction.rank == order.index(clip.label) + 1
 
 
 def test_a_corrupt_clip_counts_in_coverage_and_not_in_accuracy(result: EvaluationResult) -> None:
     broken = result.predictions[2]
     assert (broken.clip_id, broken.label) == ("2.mp4", 2)
-    assert {broken.predicted, broken.score, broken.top1, broken.top5} == {None}
-    assert broken.error is not None and "2.mp4" in broken.error
+    assert {broken.predicted, broken.score, broken.rank, broken.log_probabilities} == {None}
+    assert broken.error is not None and "2.mp4" in broken.error and result.failed == {"2.mp4": broken.error}
     assert result.decoded == [prediction for index, prediction in enumerate(result.predictions) if index != 2]
     metrics = result.metrics()
     assert (metrics["num_listed"], metrics["num_decoded"]) == (NUM_CLIPS, NUM_CLIPS - 1)
     assert metrics["coverage"] == (NUM_CLIPS - 1) / NUM_CLIPS
-    top1, top5 = (sum(getattr(p, name) for p in result.decoded) for name in ("top1", "top5"))
+    top1, top5 = (sum(rank <= k for rank in result.ranks.tolist()) for k in (1, 5))
     assert (metrics["top1_count"], metrics["top5_count"]) == (top1, top5)
     assert (metrics["top1"], metrics["top5"]) == (top1 / (NUM_CLIPS - 1), top5 / (NUM_CLIPS - 1))
 
 
 def test_metrics_are_exact_counts() -> None:
     predictions = (
-        Prediction("a", 0, 0, 0.9, True, True),
-        Prediction("b", 1, 0, 0.5, False, True),
-        Prediction("c", 1, 0, 0.5, False, False),
+        Prediction("a", 0, 0, 1),
+        Prediction("b", 1, 0, 5),
+        Prediction("c", 1, 2, 6),  # a distractor came first
         Prediction("d", 1, error="broken"),
     )
-    assert EvaluationResult(("x", "y"), predictions).metrics() == {
+    result = EvaluationResult(("x", "y"), predictions)
+    assert result.confusion().tolist() == [[1, 0], [1, 0]]
+    assert result.metrics() == {
         "top1": 1 / 3,
         "top5": 2 / 3,
         "top1_count": 1,
@@ -128,7 +134,46 @@ def test_views_are_averaged_as_probabilities(
         each = [model(pixel_values=view[None], text_bank=bank).logits_per_video[0].softmax(-1) for view in views]
     mean = torch.stack(each).mean(0)
     assert found.predictions[4].predicted == int(mean.argmax())
-    assert found.predictions[4].score == pytest.approx(float(mean.max()), abs=1e-5)
+    np.testing.assert_allclose(found.predictions[4].log_probabilities, mean.log(), atol=1e-5)
+
+
+@pytest.mark.parametrize("is_multi_label", [False, True])
+def test_probabilities_are_averaged_over_views_and_templates(is_multi_label: bool) -> None:
+    logits = torch.randn(2 * 3, 5 * 4) * 30  # 2 clips of 3 views, 5 templates of 4 texts; 30: none may underflow
+    each = logits.double().view(2, 3, 5, 4)
+    each = each.sigmoid() if is_multi_label else each.softmax(-1)
+    found = Scoring(num_templates=5, is_multi_label=is_multi_label).log_probabilities(logits, 2)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), each.mean((1, 2)).log(), atol=1e-4, rtol=1e-6)
+
+
+def test_a_tie_counts_against_the_model(
+    model: XCLIPModel, clips: ClipList, processor: VideoTextProcessor, bank: TextBank
+) -> None:
+    same = replace(bank, text_embeds=bank.text_embeds[:1].repeat(NUM_CLIPS, 1))
+    found = evaluate_clips(model, EvalClips(clips, processor), same, show_progress=False)
+    assert {prediction.rank for prediction in found.decoded} == {NUM_CLIPS}
+
+
+def test_texts_behind_the_classes_are_distractors(
+    model: XCLIPModel, clips: ClipList, processor: VideoTextProcessor, bank: TextBank, result: EvaluationResult
+) -> None:
+    two = tuple(replace(clip, label=clip.label % 2) for clip in clips.clips)
+    dataset, scoring = EvalClips(ClipList(two, CLASS_NAMES[:2]), processor), Scoring(num_distractors=5)
+    found = evaluate_clips(model, dataset, bank, scoring=scoring, show_progress=False)
+    assert found.class_names == CLASS_NAMES[:2]
+    assert [one.predicted for one in found.decoded] == [one.predicted for one in result.decoded]
+    for one, whole in zip(found.decoded, result.decoded, strict=True):
+        np.testing.assert_allclose(one.log_probabilities, whole.log_probabilities, atol=1e-5)
+        assert one.rank == int((one.log_probabilities >= one.log_probabilities[one.label]).sum())
+
+
+def test_features_are_averaged_only_where_texts_do_not_depend_on_the_video(
+    model: XCLIPModel, clips: ClipList, processor: VideoTextProcessor, bank: TextBank
+) -> None:
+    message = "view_average='features' does not fit a XCLIPModel: its views are not compared with one text embedding."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)} Use view_average: probabilities."):
+        evaluate_clips(model, EvalClips(clips, processor), bank, scoring=Scoring(view_average="features"))
 
 
 def test_clips_of_different_lengths_are_evaluated_with_all_their_frames(
@@ -215,9 +260,8 @@ def test_two_real_processes_get_the_same_results(
     write_json(tmp_path / "clips.json", [[clip.clip_id, clip.source, clip.label] for clip in clips.clips])
     subprocess.run([sys.executable, "-c", TWO_PROCESSES, str(tmp_path)], check=True, timeout=300)
     for rank in (0, 1):
-        written = json.loads((tmp_path / f"result-{rank}.json").read_text())
-        found = EvaluationResult(tuple(written["class_names"]), tuple(Prediction(**p) for p in written["predictions"]))
-        assert_same(found, result)
+        rows = read_predictions(tmp_path / f"result-{rank}.parquet")
+        assert_same(EvaluationResult(CLASS_NAMES, tuple(prediction for _, _, prediction in rows)), result)
 
 
 TWO_PROCESSES = """
@@ -228,7 +272,8 @@ from kinetext import TextBank
 from kinetext.data.annotations import Clip, ClipList
 from kinetext.data.datasets import EvalClips
 from kinetext.evaluation.classify import load_model
-from kinetext.evaluation.evaluator import evaluate_clips, write_json
+from kinetext.evaluation.evaluator import evaluate_clips
+from kinetext.evaluation.prediction_files import predictions_as_bytes
 
 folder = Path(sys.argv[1])
 
@@ -242,7 +287,8 @@ def evaluate():
         model, EvalClips(clips, processor), bank, process_index=state.process_index, num_processes=2,
         show_progress=False,
     )
-    write_json(folder / f"result-{state.process_index}.json", result.as_dict())
+    rows = [("all", index, prediction) for index, prediction in enumerate(result.predictions)]
+    (folder / f"result-{state.process_index}.parquet").write_bytes(predictions_as_bytes(rows))
 
 if __name__ == "__main__":
     debug_launcher(evaluate, num_processes=2)
@@ -290,31 +336,17 @@ def test_a_bank_of_other_classes_is_an_error(
         evaluate_clips(model, EvalClips(fewer, processor), bank)
 
 
-def test_results_survive_as_json(result: EvaluationResult, tmp_path: Path) -> None:
-    write_json(tmp_path / "deep/er/result.json", result.as_dict())
-    written = json.loads((tmp_path / "deep/er/result.json").read_text())
-    assert written["metrics"] == result.metrics()
-    again = EvaluationResult(tuple(written["class_names"]), tuple(Prediction(**p) for p in written["predictions"]))
-    assert again == result
-
-
-def test_an_accuracy_over_no_clip_is_null_in_json(tmp_path: Path) -> None:
-    nothing = EvaluationResult(("a",), (Prediction("x", 0, error="broken"),))
-    write_json(tmp_path / "result.json", nothing.as_dict())
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is not JSON")
-
-    written = json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
-    assert written["metrics"] == {
-        "top1": None,
-        "top5": None,
-        "top1_count": 0,
-        "top5_count": 0,
-        "num_decoded": 0,
-        "num_listed": 1,
-        "coverage": 0.0,
-    }
+def test_predictions_survive_as_parquet(result: EvaluationResult, tmp_path: Path) -> None:
+    odd = Prediction("\udcff|a.mp4", 1, error="\udcfe", other_labels=(3, 0))
+    rows = [("one", 3, odd), *(("split 1", index, each) for index, each in enumerate(result.predictions))]
+    (tmp_path / "predictions.parquet").write_bytes(predictions_as_bytes(rows))
+    first, *others = read_predictions(tmp_path / "predictions.parquet")
+    assert first == ("one", 3, replace(odd, clip_id="\\udcff|a.mp4", error="\\udcfe"))  # bytes written out
+    assert others == rows[1:]
+    for (_, _, read), (_, _, written) in zip(others, rows[1:], strict=True):
+        assert np.array_equal(read.log_probabilities, written.log_probabilities)
+    table = Dataset.from_parquet(str(tmp_path / "predictions.parquet"), cache_dir=str(tmp_path))  # as others read it
+    assert table["labels"][:2] == [[1, 3, 0], [0]] and table["error"][0] == "\\udcfe" and table["rank"][0] is None
 
 
 def test_json_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

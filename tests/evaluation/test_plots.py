@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinetext.evaluation.plots import Panel, draw_confusion_matrix, draw_curves
+from kinetext.evaluation.plots import (
+    Panel,
+    draw_confusion_matrix,
+    draw_curves,
+    draw_hardest_confusions,
+    hardest_confusions,
+)
 
 
 @pytest.fixture
@@ -128,3 +134,54 @@ def test_a_picture_is_replaced_only_by_a_whole_one(tmp_path: Path, monkeypatch: 
 def test_pyplot_and_its_global_state_are_not_used(tmp_path: Path) -> None:
     draw_confusion_matrix(COUNTS, NAMES, tmp_path / "confusion.png", "")
     assert "matplotlib.pyplot" not in sys.modules
+
+
+# Hardest confusions
+
+
+def test_the_hardest_confusions_are_those_of_most_clips() -> None:
+    matrix = np.array([[5, 2, 1, 2], [2, 1, 0, 0], [0, 1, 0, 0]])  # the last column is a distractor
+    found = [(one.true, one.predicted, one.count, one.total, one.reverse) for one in hardest_confusions(matrix, 4)]
+    assert found == [(1, 0, 2, 3, 2), (0, 1, 2, 10, 2), (0, 3, 2, 10, 0), (2, 1, 1, 1, 0)]
+    assert hardest_confusions(matrix)[0].share == pytest.approx(2 / 3)
+    assert len(hardest_confusions(matrix)) == 5 and hardest_confusions(np.eye(3)) == []
+
+
+def test_hardest_confusions_show_both_texts_side_by_side(tmp_path: Path, figures: list[Any]) -> None:
+    texts = ["legs alternate, quickly", "costs $5", "one arm moves from side to side above the head " * 20]
+    draw_hardest_confusions([[3, 1, 0], [0, 0, 0], [2, 0, 2]], NAMES, texts, tmp_path / "hard.png", "of $daria$")
+    (axes,) = figures[0].axes
+    left, right = (
+        [text for text in axes.texts if (text.get_position()[0] == 0) == is_left] for is_left in (True, False)
+    )
+    assert [text.get_text() for text in left[:2]] == ["wave", "2 of 4 clips were taken for"]
+    assert [text.get_text() for text in right[:3]] == ["run", "none the other way", texts[0]]
+    assert left[2].get_text().count("\n") == 4 and left[2].get_text().endswith("…")
+    assert [text.get_text() for text in (left[3], *right[3:])] == [
+        "run", r"pay \$5 & \$6", "none the other way", r"costs \$5",
+    ]  # fmt: skip
+    assert [bar.get_width() for bar in axes.patches] == [10, 5, 10, 2.5]
+    assert axes.get_title(loc="left") == r"of \$daria\$"
+    Image.open(tmp_path / "hard.png").verify()
+
+
+def test_texts_of_hardest_confusions_stay_in_their_half(tmp_path: Path, figures: list[Any]) -> None:
+    names, texts = ["W" * 90, "m" * 90], ["wide " * 80, "x" * 400]
+    draw_hardest_confusions([[1, 3], [2, 2]], names, texts, tmp_path / "hard.png", "")
+    (axes,) = figures[0].axes
+    pixels_per_inch = figures[0].dpi
+    for text in axes.texts:
+        box = text.get_window_extent()
+        half = (0 if text.get_position()[0] == 0 else 5) * pixels_per_inch
+        assert half - 1 <= box.x0 and box.x1 <= half + 5 * pixels_per_inch, text.get_text()
+
+
+def test_hardest_confusions_that_do_not_fit_or_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "hard.png"
+    with pytest.raises(ValueError, match="no clip was taken for another class"):
+        draw_hardest_confusions(np.eye(3), NAMES, NAMES, path, "")
+    with pytest.raises(ValueError, match=r"the shape \(3, 3\); 3 names, 2 texts"):
+        draw_hardest_confusions(COUNTS, NAMES, NAMES[:2], path, "")
+    with pytest.raises(ValueError, match="has no picture suffix"):
+        draw_hardest_confusions(COUNTS, NAMES, NAMES, tmp_path / "hard", "")
+    assert not [*tmp_path.iterdir()]

@@ -15,19 +15,31 @@ from testing_utils import tiny_config, tiny_model, tiny_moted
 from kinetext import VideoTextProcessor, XCLIPForVideoClassification
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.evaluation.evaluator import EvaluationResult, Prediction
+from kinetext.evaluation.protocol import own_clips
+from kinetext.evaluation.results import ProtocolResult
 from kinetext.hub_cards.model_card import RunFacts, write_model_card
 
 TEXTS = ["moving left", "moving right", "growing", "shrinking"]
 SETTINGS = {"learning_rate": 0.0003, "preset": "base-patch16", "hold_out": ["eli_*", "ira_*"]}
-RESULT = EvaluationResult(
-    tuple(TEXTS),
-    (
-        Prediction("a", 0, 0, 0.9, True, True),
-        Prediction("b", 1, 0, 0.5, False, True),
-        Prediction("c", 1, 0, 0.5, False, False),
-        Prediction("d", 1, error="broken"),
-    ),
+PREDICTIONS = (
+    Prediction("a", 0, 0, 1),
+    Prediction("b", 1, 0, 2),
+    Prediction("c", 1, 0, 6),
+    Prediction("d", 1, error="broken"),
 )
+PROTOCOL = own_clips(
+    tuple(TEXTS),
+    tuple(TEXTS),
+    templates=("a video of {}",),
+    **{"num_frames": 8, "sampling": "dense", "stride": 2, "short_side": 37, "crop_size": 32},
+)
+
+
+def result_of(*predictions: Prediction) -> ProtocolResult:
+    return ProtocolResult(PROTOCOL, {"weights_sha256": "w" * 64}, {"all": EvaluationResult(tuple(TEXTS), predictions)})
+
+
+RESULT = result_of(*PREDICTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -69,22 +81,36 @@ def test_the_same_run_gives_the_same_bytes(write: Callable[..., str], folder: Pa
 
 
 def test_the_header_is_valid_and_claims_nothing_unknown(write: Callable[..., str], folder: Path) -> None:
-    card = write()
+    card = write(result=None)
     assert card.startswith("---\n")
     header = yaml.safe_load(card.split("---\n")[1])
     assert header == {
-        "library_name": "transformers",  # and no pipeline_tag, as long as no pipeline() takes the models
-        "tags": ["kinetext", "x-clip"],
+        "library_name": "transformers",  # and no pipeline_tag: the Hub has none for zero-shot classification of videos
+        "tags": ["kinetext", "x-clip", "zero-shot-video-classification"],
     }
     assert ModelCard.load(folder / "README.md").data.to_dict() == header
-    assert "license" not in header and "model-index" not in header
 
 
 def test_the_measured_numbers_are_in_the_card_with_their_counts(write: Callable[..., str]) -> None:
     card = write()
-    (row,) = table_rows(card, "| clips listed | decoded | top-1 | top-5 |")
-    assert row == ["4", "3", "0.3333 (1)", "0.6667 (2)"]
+    (row,) = table_rows(card, "| split | clips listed | decoded | top-1 | top-5 | mean of classes |")
+    assert row == ["`all`", "4", "3", "0.3333 (1)", "0.6667 (2)", "0.5000"]
     assert "4 classes; chance is 0.2500." in card
+    assert "1x1 views of 8 frames, dense sampling at stride 2, 32 px of 37; texts in `a video of {}`." in card
+    assert "### own-clips, version 1\n" in card and f"SHA-256 `{PROTOCOL.sha256}`." in card
+
+
+def test_the_measured_numbers_are_in_the_header(write: Callable[..., str], folder: Path) -> None:
+    write()
+    results = ModelCard.load(folder / "README.md").data.eval_results
+    assert results is not None
+    shown = [(one.metric_type, one.metric_name, one.metric_value) for one in results]
+    assert shown == [
+        ("accuracy", "top-1, protocol own-clips 1", 1 / 3),
+        ("accuracy", "top-5, protocol own-clips 1", 2 / 3),
+        ("mean_class_accuracy", "mean of classes, protocol own-clips 1", 0.5),
+    ]
+    assert {one.metric_args["sha256"] for one in results} == {PROTOCOL.sha256}
 
 
 def test_size_input_and_settings_are_those_of_the_saved_model(write: Callable[..., str]) -> None:
@@ -112,9 +138,10 @@ def test_a_card_without_result_states_no_number(write: Callable[..., str]) -> No
 
 
 def test_a_card_of_a_run_that_decoded_nothing_says_so(write: Callable[..., str]) -> None:
-    card = write(result=EvaluationResult(tuple(TEXTS), (Prediction("a", 0, error="broken"),)))
-    assert "None of the 1 clips listed could be decoded." in card
-    assert "nan" not in card and "top-1" not in card
+    card = write(result=result_of(PREDICTIONS[3]))
+    (row,) = table_rows(card, "| split | clips listed | decoded | top-1 | top-5 | mean of classes |")
+    assert row == ["`all`", "1", "0", "no clip decoded", "no clip decoded", "no clip decoded"]
+    assert "nan" not in card and "model-index" not in card
 
 
 def test_no_place_of_the_template_is_left_open(write: Callable[..., str]) -> None:
@@ -127,7 +154,7 @@ ODD_TEXTS = ["a|b", 'say "hi"', "two\nlines\n# heading", "{{ 1 + 1 }}{% raw %}",
 
 def test_odd_texts_do_not_break_the_card(write: Callable[..., str], folder: Path) -> None:
     card = write(class_texts=ODD_TEXTS, settings={"a|b": "c|d\ne", "empty": "", "tick": "`", "{{x}}": "{{ 1 + 1 }}"})
-    assert ModelCard.load(folder / "README.md").data.to_dict()["tags"] == ["kinetext", "x-clip"]
+    assert ModelCard.load(folder / "README.md").data.to_dict()["tags"][:2] == ["kinetext", "x-clip"]
     plain = write(settings={"a": 1, "b": 2, "c": 3, "d": 4})
     headings = [line for line in plain.splitlines() if line.startswith("#")]
     assert [line for line in card.splitlines() if line.startswith("#")] == headings
@@ -157,7 +184,6 @@ FACTS = RunFacts(
 
 def test_the_facts_of_the_run_are_in_the_card(write: Callable[..., str], folder: Path) -> None:
     card = write(facts=FACTS)
-    assert f"SHA-256 `{FACTS.protocol}` of class texts" in card
     assert f"1000 clips to train on, SHA-256 of their names and labels `{FACTS.data_fingerprint}`; 50 of them" in card
     assert "Trained for 1 h 02 min 03 s." in card
     assert table_rows(card, "| environment | |") == [
@@ -203,7 +229,7 @@ def moted_card(folder: Path, **arguments: Any) -> str:
 
 def test_the_card_of_a_moted_says_what_it_is_and_reads(moted_folder: Path) -> None:
     card = moted_card(moted_folder, description_source="moves.yaml")
-    assert yaml.safe_load(card.split("---\n")[1])["tags"] == ["kinetext", "moted"]
+    assert yaml.safe_load(card.split("---\n")[1])["tags"][:2] == ["kinetext", "moted"]
     assert "MoTED: a frozen CLIP with a motion encoder" in card
     assert "There is no MoTED in transformers itself." in card and "XCLIP" not in card and "X-CLIP" not in card
     assert "4 frames per clip, with the motion frames between them 8, sampling `segments`" in card
@@ -260,6 +286,8 @@ def test_the_card_of_a_classifier_speaks_of_no_texts_and_its_code_runs(
     write_model_card(tmp_path / "classifier", class_texts=TEXTS, settings=SETTINGS, result=RESULT)
     card = (tmp_path / "classifier/README.md").read_text("utf-8")
     assert "scores a video for the classes below, by a linear layer" in card
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert (header["pipeline_tag"], header["tags"]) == ("video-classification", ["kinetext", "x-clip"])
     assert "Classes: `moving left`," in card and "lass texts" not in card.split("## Citation")[0]
     assert "XCLIPModel" not in card and not re.search(r"{{|{%|undefined|None\b", card)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from testing_utils import tiny_clip_config, tiny_config, tiny_moted_fields, tiny_video_clip, tiny_videos
-from transformers import BertConfig, CLIPModel
+from transformers import BertConfig, CLIPModel, ViTConfig, ViTModel
 
 from kinetext import (
     MotedModel,
@@ -188,6 +188,65 @@ def test_pixels_are_those_published_or_the_clips_own(
 ) -> None:
     _, processor = build_model(ModelArguments(model=clip, **settings), TEXTS, class_names=CLASS_NAMES)
     assert (processor.image_mean[0], processor.interpolation) == (mean, interpolation)
+
+
+# Another image tower than the CLIP's
+
+
+@pytest.fixture
+def tower(tmp_path: Path) -> str:
+    """A ViT of 48 pixels, trained on pixels of its own."""
+    sizes = {"hidden_size": 36, "intermediate_size": 60, "num_hidden_layers": 2, "num_attention_heads": 3}
+    ViTModel(ViTConfig(**sizes, image_size=48, patch_size=16)).save_pretrained(tmp_path / "tower")
+    own = {"image_mean": [0.5, 0.5, 0.4], "image_std": [0.25] * 3, "resample": 3, "size": 48}
+    (tmp_path / "tower/preprocessor_config.json").write_text(json.dumps(own))
+    return str(tmp_path / "tower")
+
+
+@pytest.mark.parametrize("head", ["text", "linear"])
+def test_another_image_tower_takes_the_place_of_the_clips(clip: str, tower: str, head: str) -> None:
+    arguments = ModelArguments(model=clip, vision_tower=tower, architecture="video_clip", head=head, num_frames=4)
+    model, processor = build_model(arguments, TEXTS, class_names=CLASS_NAMES)
+    assert type(model) is (VideoCLIPModel if head == "text" else VideoCLIPForVideoClassification)
+    state, own = model.state_dict(), ViTModel.from_pretrained(tower).state_dict()
+    assert all(torch.equal(state[f"vision_model.{name}"], value) for name, value in own.items() if "pooler" not in name)
+    assert (
+        model.visual_projection.weight.shape == (32, 36) and "visual_projection.weight" in model.new_parameter_names()
+    )
+    texts = processor(text=TEXTS) if head == "text" else {}
+    assert model(pixel_values=torch.rand(1, 4, 3, 48, 48), **texts)[0].shape == (1, 2)
+    assert (model.config.num_frames, processor.num_frames) == (4, 4)
+    assert (processor.crop_size, processor.short_side) == (48, 55)
+
+
+def test_pixels_are_those_of_the_tower_or_imagenets(clip: str, tower: str) -> None:
+    fields: dict[str, Any] = {"model": clip, "vision_tower": tower, "architecture": "video_clip"}
+    _, processor = build_model(ModelArguments(**fields), TEXTS)
+    assert (processor.image_mean, processor.image_std) == ([0.5, 0.5, 0.4], [0.25] * 3)
+    assert processor.interpolation == "bicubic"
+    (Path(tower) / "preprocessor_config.json").unlink()
+    _, processor = build_model(ModelArguments(**fields, short_side=60, train_vision=False), TEXTS)
+    assert (processor.image_mean, processor.image_std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert (processor.interpolation, processor.short_side) == ("bilinear", 60)
+
+
+def test_an_image_tower_where_there_can_be_none_is_refused(clip: str, tower: str, tmp_path: Path) -> None:
+    message = f"vision_tower={tower!r} takes the place of a CLIP's image tower in a VideoCLIP; set architecture: "
+    for fields in ({"model": clip}, {"model": clip, "architecture": "xclip"}, {"preset": "base-patch16"}):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}video_clip, and model: the CLIP"):
+            ModelArguments(vision_tower=tower, **fields)
+    arguments: dict[str, Any] = {"vision_tower": tower, "architecture": "video_clip"}
+    with pytest.raises(Exception, match="temporal_pooling='joint' needs CLIP's image tower"):
+        build_model(ModelArguments(model=clip, model_overrides='{"temporal_pooling": "joint"}', **arguments), TEXTS)
+    model, processor = build_model(ModelArguments(model=clip, **arguments), TEXTS)
+    folder = str(tmp_path / "saved")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    with pytest.raises(ValueError, match="is a 'video_clip' model and keeps its image tower"):
+        build_model(ModelArguments(model=folder, **arguments), TEXTS)
+    again, same = build_model(ModelArguments(model=folder, num_frames=4), TEXTS)
+    assert same.contract == {**processor.contract, "num_frames": 4}
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 # What is trained

@@ -12,7 +12,7 @@ import torch
 import yaml
 from rendered_clips import render_clip
 from testing_utils import tiny_clip_config, tiny_config, tiny_video_clip_config
-from transformers import AutoModelForVideoClassification, CLIPModel
+from transformers import AutoModel, AutoModelForVideoClassification, CLIPModel, ViTConfig, ViTModel
 
 from kinetext.data.label_lists import load_label_list
 from kinetext.data.small_tokenizer import small_tokenizer
@@ -84,6 +84,12 @@ XCLIP = {
     # FACTS 2.19, table 4: 100 epochs at 1e-4, the rest as in 2.12; one rate for all is ours
     "scratch_b32_8f": Published("B/32", "kinetics400", 8, 256, (8, 4), 100, 1e-4, 1e-4),
     "scratch_b32_mean_8f": Published("B/32", "kinetics400", 8, 256, (8, 4), 100, 1e-4, 1e-4),
+    # FACTS 2.19, table 3: as 2.12 is inferred
+    **{
+        f"imagenet{data}{text}_b16_8f": Published("B/16", "kinetics400", 8, 256, (8, 4), 30, 8e-6, 8e-5)
+        for data in ("21k", "1k")
+        for text in ("", "_no_text")
+    },
 }
 # FACTS 3.9 (backbones and frames) and 3.13 (DiST: the rest; clips per GPU are ours)
 MOTED = {
@@ -217,9 +223,13 @@ def test_what_is_trained_and_what_it_reads(name: str) -> None:
         expected = (False, True, False)
     if experiment == "scratch_b32_mean_8f":
         architecture = "video_clip"
+    if "imagenet" in experiment:  # FACTS 2.19, table 3: CLIP's text supervises, or there is none
+        architecture, expected = "video_clip", (True, False, False)
 
     assert (model.architecture, trained, model.template) == (architecture, expected, template)
-    assert model.head == ("linear" if "scratch" in name else "text")
+    assert model.head == ("linear" if "scratch" in name or "no_text" in name else "text")
+    towers = {"imagenet21k": "google/vit-base-patch16-224-in21k", "imagenet1k": "facebook/deit-base-patch16-224"}
+    assert model.vision_tower == towers.get(experiment.split("_")[0])
     assert model.override_fields == ({"temporal_pooling": "transformer"} if method == "text4vis" else {})
     assert (data.flip_swaps is not None) == (data.classes == "ssv2")
     assert data.texts_are_descriptions == (method == "devaraj")
@@ -292,6 +302,7 @@ KINDS = {  # what of CLIP is trained: image tower, text tower, logit scale
     "vifi_clip/ssv2_2_shot": (True, True, True),
     "text4vis/k400_b16_8f": (True, False, True),
 }
+ON_IMAGENET = ["xclip/imagenet21k_b16_8f", "xclip/imagenet21k_no_text_b16_8f", "xclip/imagenet1k_no_text_b16_8f"]
 
 
 @pytest.fixture(scope="module")
@@ -345,6 +356,21 @@ def test_a_recipe_trains_what_it_says(name: str, clip: str, tmp_path: Path) -> N
         any(weight.startswith("text_model.encoder") for weight in changed),
         "logit_scale" in changed,
     ) == KINDS[name]
+
+
+@pytest.mark.parametrize("name", one_per_method(ON_IMAGENET))
+def test_a_recipe_on_another_image_tower_trains_it_and_no_text(name: str, clip: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 36, "intermediate_size": 60, "num_hidden_layers": 2, "num_attention_heads": 3}
+    tower = ViTModel(ViTConfig(**sizes, image_size=32, patch_size=16))
+    tower.save_pretrained(tmp_path / "tower")
+    output = small_run(name, tmp_path, model=clip, vision_tower=str(tmp_path / "tower"))
+
+    after = (AutoModelForVideoClassification if "no_text" in name else AutoModel).from_pretrained(output).state_dict()
+    before = tower.state_dict()
+    assert not torch.equal(after["vision_model.layers.1.mlp.fc1.weight"], before["layers.1.mlp.fc1.weight"])
+    text = {weight: value for weight, value in CLIPModel.from_pretrained(clip).state_dict().items() if "text" in weight}
+    assert all(torch.equal(after[weight], value) for weight, value in text.items() if "no_text" not in name)
+    assert any("text" in weight for weight in after) == ("no_text" not in name)
 
 
 @pytest.mark.parametrize("name", one_per_method(["xclip/scratch_b32_8f", "xclip/scratch_b32_mean_8f"]))

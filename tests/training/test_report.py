@@ -11,8 +11,9 @@ from PIL import Image
 from kinetext import VideoTextProcessor, __version__
 from kinetext.data.annotations import Clip, ClipList
 from kinetext.data.datasets import EvalClips
+from kinetext.data.list_facts import list_fingerprint
 from kinetext.evaluation.evaluator import EvaluationResult, Prediction
-from kinetext.evaluation.protocol import clips_fingerprint, protocol_fingerprint
+from kinetext.evaluation.protocol import protocol_of
 from kinetext.hub_cards.model_card import RunFacts
 from kinetext.training import report
 from kinetext.training.arguments import VideoTextTrainingArguments
@@ -22,9 +23,9 @@ NAMES = ("running", "waving")
 RESULT = EvaluationResult(
     NAMES,
     (
-        Prediction("a", 0, 0, 0.9, True, True),
-        Prediction("b", 1, 0, 0.5, False, True),
-        Prediction("c", 1, 1, 0.5, True, True),
+        Prediction("a", 0, 0, 1),
+        Prediction("b", 1, 0, 2),
+        Prediction("c", 1, 1, 1),
         Prediction("broken|clip", 1, error="moov atom\nnot found"),
     ),
 )
@@ -113,8 +114,8 @@ def test_facts_are_of_this_run_and_machine(tmp_path: Path) -> None:
     options: dict[str, Any] = {"class_texts": NAMES, "clips_seen": 8, "duration_s": 2.5, "failures": {"b": "broken"}}
     facts = gather_facts(args, train_clips=clips, eval_dataset=dataset, **options)
     assert (facts.num_train_clips, facts.num_eval_clips, facts.num_failed_clips, facts.duration_s) == (2, 1, 1, 2.5)
-    assert facts.data_fingerprint == clips_fingerprint(clips)
-    assert facts.protocol == protocol_fingerprint(dataset, NAMES)
+    assert facts.data_fingerprint == list_fingerprint(clips)
+    assert facts.protocol == protocol_of(dataset, NAMES).sha256
     assert (
         facts.environment.items()
         >= {

@@ -18,6 +18,7 @@ from kinetext import MotedModel, VideoTextProcessor, XCLIPForVideoClassification
 from kinetext.evaluation.class_texts import encode_class_texts
 from kinetext.evaluation.classify import load_model
 from kinetext.evaluation.evaluator import EvaluationResult
+from kinetext.evaluation.results import ProtocolResult, read_result
 from kinetext.training.arguments import ModelArguments, parse_recipe
 from kinetext.training.build import build_model
 
@@ -39,9 +40,9 @@ def test_evaluation_refuses_settings_that_the_model_brings(checkpoint: str, tmp_
     recipe = parse_recipe([*arguments, "--num_frames", "4"], model=checkpoint)
 
     with pytest.raises(ValueError, match="would change what the model was saved with"):
-        run.evaluate_model(recipe)
+        run.evaluate_recipe(recipe)
     with pytest.raises(ValueError, match="views='2x2' is not understood"):
-        run.evaluate_model(parse_recipe(arguments, model=checkpoint), views="2x2")
+        run.evaluate_recipe(parse_recipe(arguments, model=checkpoint), views="2x2")
 
 
 # From a recipe to a folder
@@ -68,10 +69,11 @@ def test_a_run_leaves_a_model_that_others_load_with_card_report_and_results(clip
     video = processor(videos=[str(clips_root / "train/growing/000.mp4")])
     with torch.inference_mode():
         logits = model(**video, **processor(text=list(CLASSES))).logits_per_video
-    saved = json.loads((out / "results.json").read_text())
-    (prediction,) = (one for one in saved["predictions"] if one["clip_id"] == "growing/000.mp4")
-    assert logits.softmax(-1).max().item() == pytest.approx(prediction["score"], abs=1e-5)
-    assert saved["settings"]["ema_decay"] == 0.8 and saved["metrics"]["num_decoded"] == 8
+    saved = read_result(out)
+    (prediction,) = (one for one in saved.splits["all"].predictions if one.clip_id == "growing/000.mp4")
+    assert logits.softmax(-1).max().item() == pytest.approx(prediction.score, abs=1e-5)
+    assert saved.settings["ema_decay"] == 0.8 and saved.metrics()["num_decoded"] == 8
+    assert saved.protocol.sha256 in (out / "README.md").read_text() and saved.model["name"] == "out"
     assert {"README.md", "report.md", "curves.png", "modeling_xclip.py", "checkpoint-2"} <= {
         one.name for one in out.iterdir()
     }
@@ -89,11 +91,13 @@ def test_what_is_saved_at_the_end_are_the_averages(clips_root: Path, tmp_path: P
 
 
 def test_without_evaluation_clips_results_of_an_earlier_run_go(clips_root: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/results.json").write_text("{}")
+    stale = ("results.json", "predictions.parquet", "evaluation_mine_12345678.json", ".eval_results/kinetext.yaml")
+    for name in stale:
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text("{}")
 
     assert train(tmp_path, clips_root, eval=None) is None
-    assert not (tmp_path / "out/results.json").exists()
+    assert not [name for name in stale if (tmp_path / "out" / name).exists()]
     assert (tmp_path / "out/model.safetensors").is_file()
 
 
@@ -112,9 +116,18 @@ def test_a_linear_classifier_is_trained_saved_and_evaluated(clips_root: Path, tm
         str(tmp_path / "again"),
         "--use_cpu",
     ]
-    again = run.evaluate_model(parse_recipe(arguments, model=str(out)))
+    again, _ = run.evaluate_recipe(parse_recipe(arguments, model=str(out)))
+    assert_as_trained(again, trained, out)
+
+
+def assert_as_trained(again: ProtocolResult, trained: EvaluationResult | None, out: Path) -> None:
+    """What was evaluated after training is what the run evaluated, of the same weights under the same protocol."""
+    (found,) = again.splits.values()
     assert trained is not None
-    assert [one.score for one in again.predictions] == pytest.approx([one.score for one in trained.predictions])
+    assert [one.score for one in found.predictions] == pytest.approx([one.score for one in trained.predictions])
+    written = read_result(out)
+    assert again.protocol == written.protocol
+    assert {**again.model, "name": "out"} == dict(written.model)
 
 
 def test_lora_is_merged_into_what_is_saved(clips_root: Path, tmp_path: Path) -> None:
@@ -174,16 +187,16 @@ def test_a_run_of_moted_can_be_evaluated_with_its_descriptions(
     assert f"Descriptions: 2 of `running`, 1 of `waving`, from `{moves}`." in (out / "README.md").read_text()
 
     recipe = moted_recipe(waving_and_running, "--descriptions", moves, model=str(out))
-    again = run.evaluate_model(recipe)
-    assert trained is not None
-    assert [one.score for one in again.predictions] == pytest.approx([one.score for one in trained.predictions])
-    settings = json.loads((out / "results.json").read_text())["settings"]
-    assert (settings["descriptions"], settings["motion_frame_ratio"]) == (moves, 2)
+    recipe.training.output_dir = str(waving_and_running / "again")
+    again, _ = run.evaluate_recipe(recipe)
+    assert_as_trained(again, trained, out)
+    assert read_result(waving_and_running / "again").settings["descriptions"] == moves
     assert not caplog.records
 
-    without = run.evaluate_model(moted_recipe(waving_and_running, model=str(out)))
+    without, _ = run.evaluate_recipe(moted_recipe(waving_and_running, model=str(out)))
     assert "gets none, so class names stand in for them" in caplog.text
-    assert [one.score for one in without.predictions] != pytest.approx([one.score for one in again.predictions])
+    scores = [[one.score for one in each.splits["all"].predictions] for each in (without, again)]
+    assert scores[0] != pytest.approx(scores[1]) and without.settings == {}
 
 
 def test_moted_without_its_descriptions_is_refused(waving_and_running: Path) -> None:
@@ -205,9 +218,9 @@ def test_descriptions_in_the_recipe_of_an_evaluated_xclip_are_left_out_and_said_
 ) -> None:
     moves = str(waving_and_running / "moves.yaml")
     with caplog.at_level(logging.WARNING):
-        run.evaluate_model(moted_recipe(waving_and_running, "--descriptions", moves, model=checkpoint))
-    assert f"descriptions={moves!r} are left out: this xclip reads class texts only." in caplog.text
-    assert json.loads((waving_and_running / "out/results.json").read_text())["settings"]["descriptions"] is None
+        run.evaluate_recipe(moted_recipe(waving_and_running, "--descriptions", moves, model=checkpoint))
+    assert "the descriptions are left out for this xclip model: it reads class texts only." in caplog.text
+    assert read_result(waving_and_running / "out").settings == {}
 
 
 def test_the_text_tower_of_moted_is_not_trained(waving_and_running: Path) -> None:
@@ -321,18 +334,17 @@ def test_a_run_is_pushed_while_it_trains_and_says_nothing_of_this_machine(
 def test_evaluation_refuses_settings_of_training(checkpoint: str, tmp_path: Path, given: tuple[str, str]) -> None:
     arguments = ["--data_root", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--use_cpu", *given]
     with pytest.raises(ValueError, match=f"{given[0][2:]}=.* says how a model is trained; leave it out of eval"):
-        run.evaluate_model(parse_recipe(arguments, model=checkpoint))
+        run.evaluate_recipe(parse_recipe(arguments, model=checkpoint))
 
 
-def test_class_texts_of_an_evaluated_classifier_are_left_out_and_said_so(
-    clips_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_clips_are_evaluated_with_the_decoder_of_the_recipe(
+    checkpoint: str, waving_and_running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(tmp_path, clips_root, head="linear", save_strategy="no")
-    places = ["--data_root", str(clips_root), "--train", "train", "--output_dir", str(tmp_path / "again")]
-    texts = ["--class_texts", '{"growing": "it swells"}']
-    run.evaluate_model(parse_recipe([*places, *texts, "--use_cpu"], model=str(tmp_path / "out")))
-    assert "are left out: a classifier reads no texts" in caplog.text
-    assert json.loads((tmp_path / "again/results.json").read_text())["settings"]["class_texts"] is None
+    decoders = []
+    monkeypatch.setattr(run, "evaluate_with_baseline", lambda *_, loading, **__: decoders.append(loading.decoder))
+    for settings in ((), ("--decoder", "decord")):
+        run.evaluate_recipe(moted_recipe(waving_and_running, *settings, model=checkpoint))
+    assert decoders == ["pyav", "decord"]
 
 
 def test_moted_whose_descriptions_are_its_class_texts_is_told_so(waving_and_running: Path) -> None:

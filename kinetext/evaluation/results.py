@@ -1,0 +1,323 @@
+"""The result of a protocol: what was measured on each split, with the protocol that fixes it; one JSON, one parquet."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..descriptions.files import write_atomically
+from .evaluator import EvaluationResult, write_json
+from .metrics import class_accuracies, mean_average_precision, median_rank, recall_at
+from .prediction_files import predictions_as_bytes, read_predictions
+from .protocol import Protocol, Split
+from .statistics import bootstrap_interval, class_mean_of, map_of, mean_and_std, median_of, share_of
+
+__all__ = [
+    "METRIC_TITLES",
+    "PREDICTIONS_NAME",
+    "RESULTS_NAME",
+    "ProtocolResult",
+    "model_facts",
+    "primary_metric",
+    "read_result",
+]
+
+RESULTS_NAME, PREDICTIONS_NAME = "results.json", "predictions.parquet"
+_FORMAT = 1  # of results.json
+_RECALL_AT = (1, 5, 10)
+METRIC_TITLES = {  # how metrics are called where people read, in this order
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_class_accuracy": "mean of classes",
+    "recall_at_1": "R@1",
+    "recall_at_5": "R@5",
+    "recall_at_10": "R@10",
+    "median_rank": "median rank",
+    "map": "mAP",
+}
+_SHARES = set(METRIC_TITLES) - {"median_rank"}
+_PRIMARY = {"classification": "top1", "retrieval": "recall_at_1", "multi_label": "map"}
+_PACKAGES = ("torch", "transformers", "av")
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """What a model reaches under a protocol.
+
+    Attributes:
+        protocol: bound: with the frames, pixels and clips that were used.
+        model: its name, type, size and the hash of its weights (`model_facts`).
+        splits: name -> predictions of its clips.
+        settings: what else was chosen, such as the descriptions that the model read.
+    """
+
+    protocol: Protocol
+    model: Mapping[str, Any]
+    splits: Mapping[str, EvaluationResult]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def split_metrics(self) -> dict[str, dict[str, float]]:
+        """Split -> its metrics, by name; NaN where no clip could be decoded."""
+        return {name: _measure(self.protocol, result) for name, result in self.splits.items()}
+
+    def metrics(self) -> dict[str, float]:
+        """The mean of every metric over the splits, of shares the harmonic one where the protocol says so."""
+        return {name: mean for name, (mean, _) in self._over_splits().items()}
+
+    def std(self) -> dict[str, float | None]:
+        """The sample standard deviation of every metric over the splits; None for one, and with a harmonic mean."""
+        return {name: std for name, (_, std) in self._over_splits().items()}
+
+    def confusion(self) -> np.ndarray:
+        """(N, N + D) counts of all splits together; row: true class, column: predicted class or distractor."""
+        protocol = self.protocol
+        place = {name: index for index, name in enumerate(protocol.classes)}
+        counts = np.zeros((len(place), len(place) + len(protocol.distractors)), dtype=int)
+        for split in protocol.splits:
+            candidates = [place[name] for name in protocol.split_classes(split)]
+            columns = [*candidates, *range(len(place), counts.shape[1])]
+            for prediction in self.splits[split.name].decoded:
+                if prediction.predicted is not None:
+                    counts[candidates[prediction.label], columns[prediction.predicted]] += 1
+        return counts
+
+    def summary(self) -> tuple[str, dict[str, str]]:
+        """What the mean over splits is called, and what it is of each metric, for people to read."""
+        mean, std = self.metrics(), self.std()
+        texts = {name: f"{mean[name]:.4f}" + ("" if std[name] is None else f" ± {std[name]:.4f}") for name in mean}
+        return ("harmonic mean" if self.protocol.split_mean == "harmonic" else "mean ± std"), texts
+
+    def _over_splits(self) -> dict[str, tuple[float, float | None]]:
+        each = list(self.split_metrics().values())
+        values = {name: [metrics[name] for metrics in each] for name in each[0]}
+        if self.protocol.split_mean == "harmonic":
+            return {name: (_harmonic_mean(name, own), None) for name, own in values.items()}
+        return {name: mean_and_std(own) for name, own in values.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the predictions, ready for JSON, where an accuracy over no clip is null."""
+        protocol = self.protocol
+        identity = {"name": protocol.name, "version": protocol.version, "sha256": protocol.sha256}
+        metrics = self.split_metrics()
+        splits = [
+            {
+                "name": name,
+                "metrics": metrics[name],
+                "intervals": _intervals(protocol, result),
+                "class_accuracy": _class_accuracy(result),
+                "failed": result.failed,
+            }
+            for name, result in self.splits.items()
+        ]
+        content = {
+            "format": _FORMAT,
+            "protocol": identity | {"content": protocol.content},
+            "model": dict(self.model),
+            "settings": dict(self.settings),
+            "metrics": self.metrics(),
+            "std": self.std(),
+            "splits": splits,
+            "versions": {"kinetext": __version__} | {package: version(package) for package in _PACKAGES},
+        }
+        return _without_nan(content)
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """Writes results.json and predictions.parquet into a folder, each whole."""
+        rows = [
+            (name, index, prediction)
+            for name, result in self.splits.items()
+            for index, prediction in enumerate(result.predictions)
+        ]
+        write_atomically(Path(folder) / PREDICTIONS_NAME, predictions_as_bytes(rows))
+        write_json(Path(folder) / RESULTS_NAME, self.as_dict())
+
+
+def read_result(source: str | os.PathLike[str]) -> ProtocolResult:
+    """The result that `ProtocolResult.write` wrote.
+
+    Args:
+        source: its results.json, or the folder of that; predictions.parquet lies beside it.
+
+    Raises:
+        FileNotFoundError: if one of the two is not there.
+        ValueError: if they are no result of kinetext, or of another version of the format, or do not belong together.
+    """
+    path = Path(source)
+    path = path / RESULTS_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no result at {path}; give the {RESULTS_NAME} of `kinetext eval`.")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ValueError(f"{path} is no result of `kinetext eval` in the format {_FORMAT}; evaluate again.")
+    predictions = path.with_name(PREDICTIONS_NAME)
+    if not predictions.is_file():
+        raise FileNotFoundError(f"{predictions} is missing: it lies beside {RESULTS_NAME} and holds its predictions.")
+    protocol = _protocol(content["protocol"]["content"])
+    if protocol.sha256 != content["protocol"]["sha256"]:
+        raise ValueError(f"{path} was changed by hand: its protocol has another SHA-256 than it says. Evaluate again.")
+    rows = read_predictions(predictions)
+    splits = {
+        split.name: EvaluationResult(
+            protocol.split_classes(split), tuple(prediction for name, _, prediction in rows if name == split.name)
+        )
+        for split in protocol.splits
+    }
+    result = ProtocolResult(protocol, content["model"], splits, content["settings"])
+    written = {split["name"]: split["metrics"] for split in content["splits"]}
+    num_listed = [len(each.predictions) for each in splits.values()]
+    if num_listed != [split.num_clips for split in protocol.splits] or _without_nan(
+        [result.split_metrics(), result.metrics()]
+    ) != [written, content["metrics"]]:
+        raise ValueError(f"{path} and {predictions} are not of the same evaluation, or were changed. Evaluate again.")
+    return result
+
+
+def primary_metric(protocol: Protocol) -> str:
+    """The name of the metric that counts: top1, recall_at_1 or map."""
+    return _PRIMARY[protocol.task]
+
+
+def model_facts(name: str, model_type: str, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """What a result says of its model.
+
+    Args:
+        name: its folder or Hub id.
+        model_type: of its configuration.
+        weights: its state dict, or what its files hold.
+    """
+    return {
+        "name": name,
+        "model_type": model_type,
+        "num_parameters": sum(tensor.numel() for tensor in weights.values()),
+        "weights_sha256": _weights_sha256(weights),
+    }
+
+
+def _weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of names, dtypes, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        values: Any = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(memoryview(values))
+    return digest.hexdigest()
+
+
+# Measures -----------------------------------------------------------------------------------------------------------
+
+
+def _measure(protocol: Protocol, result: EvaluationResult) -> dict[str, float]:
+    """The metrics of a split, with coverage, and the bounds of the primary one if failed clips were wrong or right."""
+    num_decoded, num_listed = len(result.decoded), len(result.predictions)
+    counts = {"num_decoded": num_decoded, "num_listed": num_listed, "coverage": num_decoded / num_listed}
+    if protocol.task == "multi_label":
+        return {"map": mean_average_precision(*_scores_and_relevant(result)), **counts}
+    ranks = _ranks(protocol, result)
+    k_of = _k_of(protocol)
+    accuracies = {name: recall_at(ranks, k) for name, k in k_of.items()}
+    hits = {f"{name}_count": int((ranks <= k).sum()) for name, k in k_of.items()}
+    more = {"median_rank": median_rank(ranks)} if protocol.task == "retrieval" else _class_mean(result)
+    primary = primary_metric(protocol)
+    right, num_failed = hits[f"{primary}_count"], num_listed - num_decoded
+    bounds = {f"{primary}_worst": right / num_listed, f"{primary}_best": (right + num_failed) / num_listed}
+    return {**accuracies, **more, **bounds, **hits, **counts}
+
+
+def _harmonic_mean(name: str, values: Sequence[float]) -> float:
+    """Of a share; of ranks and counts the arithmetic mean."""
+    return statistics.harmonic_mean(values) if name in _SHARES else statistics.fmean(values)
+
+
+def _k_of(protocol: Protocol) -> dict[str, int]:
+    """Name -> k, of the metrics that say how often the label is among the first k."""
+    if protocol.task == "retrieval":
+        return {f"recall_at_{k}": k for k in _RECALL_AT}
+    return {"top1": 1, "top5": 5}
+
+
+def _ranks(protocol: Protocol, result: EvaluationResult) -> torch.Tensor:
+    """(B,) rank of each label; of failed clips, where they are wrong, behind all texts."""
+    ranks = torch.from_numpy(result.ranks)
+    if protocol.failed_clips == "wrong":
+        last = len(protocol.classes) + len(protocol.distractors) + 1
+        ranks = torch.cat([ranks, torch.full((len(result.failed),), last)])
+    return ranks
+
+
+def _class_mean(result: EvaluationResult) -> dict[str, float]:
+    shares = [share for share in _class_accuracy(result).values() if share is not None]
+    return {"mean_class_accuracy": statistics.fmean(shares) if shares else float("nan")}
+
+
+def _class_accuracy(result: EvaluationResult) -> dict[str, float | None]:
+    """Class -> share of its decoded clips whose label comes first; None without any."""
+    labels = torch.tensor([prediction.label for prediction in result.decoded], dtype=torch.int64)
+    shares = class_accuracies(torch.from_numpy(result.ranks) == 1, labels, len(result.class_names)).tolist()
+    return {name: None if math.isnan(share) else share for name, share in zip(result.class_names, shares, strict=True)}
+
+
+def _scores_and_relevant(result: EvaluationResult) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores (B, N) float32 and whether they are of a class of the clip, bool (B, N), of the decoded clips."""
+    decoded, num_classes = result.decoded, len(result.class_names)
+    scores = [torch.from_numpy(prediction.log_probabilities)[:num_classes] for prediction in decoded]
+    relevant = torch.zeros(len(decoded), num_classes, dtype=torch.bool)
+    for row, prediction in enumerate(decoded):
+        relevant[row, [prediction.label, *prediction.other_labels]] = True
+    return torch.stack(scores) if scores else torch.empty(0, num_classes), relevant
+
+
+def _intervals(protocol: Protocol, result: EvaluationResult) -> dict[str, list[float]]:
+    """Metric -> 95 % bootstrap interval over clips."""
+    if protocol.task == "multi_label":
+        return {"map": list(bootstrap_interval(map_of(*_scores_and_relevant(result)), len(result.decoded)))}
+    ranks = _ranks(protocol, result).numpy()
+    of_metric = {name: share_of(ranks <= k) for name, k in _k_of(protocol).items()}
+    if protocol.task == "retrieval":
+        of_metric["median_rank"] = median_of(ranks)
+    intervals = {name: list(bootstrap_interval(statistic, len(ranks))) for name, statistic in of_metric.items()}
+    if protocol.task == "classification":
+        of_classes = class_mean_of(result.ranks == 1, [prediction.label for prediction in result.decoded])
+        intervals["mean_class_accuracy"] = list(bootstrap_interval(of_classes, len(result.decoded)))
+    return intervals
+
+
+# JSON ---------------------------------------------------------------------------------------------------------------
+
+
+def _protocol(content: Mapping[str, Any]) -> Protocol:
+    """The protocol of its `content`."""
+    fields = {name: _tuples(value) for name, value in content.items()}
+    fields["splits"] = tuple(
+        Split(**{name: _tuples(value) for name, value in split.items()}) for split in content["splits"]
+    )
+    known = {item.name for item in dataclasses.fields(Protocol)}
+    return Protocol(**{name: value for name, value in fields.items() if name in known})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON has not."""
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
