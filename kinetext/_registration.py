@@ -7,11 +7,13 @@ place when the module of the Auto class itself is imported, and so are the tasks
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -105,18 +107,22 @@ def _when_imported(module_name: str, action: Callable[[ModuleType], None]) -> No
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Finds one module as Python would, and has `action` run after its body."""
+    """Finds one module as Python would, and has `action` run after its body; stays until that was done once."""
 
     def __init__(self, module_name: str, action: Callable[[ModuleType], None]) -> None:
         self.module_name = module_name
         self.action = action
+        self.own = threading.local()  # whether this thread asks the other finders
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """The ordinary spec with `action` appended, for our module; None for every other."""
-        if fullname != self.module_name:
+        if fullname != self.module_name or getattr(self.own, "is_asking", False):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self.own.is_asking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self.own.is_asking = False
         if spec is None or spec.loader is None:
             return spec
         loader, execute = spec.loader, spec.loader.exec_module
@@ -124,6 +130,8 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             execute(module)
             self.action(module)
+            with contextlib.suppress(ValueError):  # a spec may be executed twice
+                sys.meta_path.remove(self)
 
         loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

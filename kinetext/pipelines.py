@@ -11,9 +11,10 @@ Legend: B videos, V views (clips x crops), T frames, S pixels, N classes, M temp
 
 from __future__ import annotations
 
+import operator
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from transformers.pipelines.base import Pipeline
 from transformers.pipelines.video_classification import VideoClassificationPipeline
 from transformers.utils import cached_file, logging
 
-from .evaluation.calibration import CALIBRATION_FILE, Calibration, check_temperature, check_threshold, scaled
+from .evaluation.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    check_temperature,
+    check_threshold,
+    check_weights,
+    scaled,
+)
 from .evaluation.class_texts import (
     check_descriptions,
     check_motion_frames,
@@ -35,7 +43,7 @@ from .evaluation.class_texts import (
 from .evaluation.classify import check_whole
 from .evaluation.evaluator import Scoring, score_clips
 from .evaluation.protocol import parse_views
-from .modeling.configuration_video_text import is_classifier
+from .modeling.configuration_video_text import class_names_of, is_classifier
 from .modeling.modeling_video_clip import VideoCLIPModel
 from .modeling.modeling_video_text import TextBank
 from .processing.processing_video_text import VideoTextProcessor, as_batch
@@ -121,6 +129,8 @@ class _VideoPipeline(_Pipeline):
         """Answers for one video or for several; see the class."""
         answering = {**self._postprocess_params, **self._sanitize_parameters(**kwargs)[2]}
         self._threshold(answering.get("abstain"), answering.get("temperature"))  # refused before a video is read
+        if isinstance(videos, Sequence) and not isinstance(videos, (str, bytes, bytearray, memoryview, list, tuple)):
+            videos = list(videos)  # a column of `datasets`
         batch = as_batch(videos)
         if len(batch) != 1 or batch[0] is not videos:
             return super().__call__(batch, num_workers=num_workers, batch_size=batch_size, **kwargs)
@@ -136,8 +146,10 @@ class _VideoPipeline(_Pipeline):
                 f"{', '.join(dict.fromkeys(known))}, batch_size and num_workers."
             )
         if kwargs.get("views") is not None:
+            if not isinstance(kwargs["views"], str):
+                raise TypeError(f'views={kwargs["views"]!r} is no text; write clips x crops, e.g. "4x3".')
             parse_views(kwargs["views"])
-        if kwargs.get("top_k") is not None and (not isinstance(kwargs["top_k"], int) or kwargs["top_k"] < 1):
+        if kwargs.get("top_k") is not None and not _is_count(kwargs["top_k"]):
             raise ValueError(f"top_k={kwargs['top_k']!r} must be a whole number of at least 1.")
         if kwargs.get("temperature") is not None:
             check_temperature(kwargs["temperature"])
@@ -192,11 +204,13 @@ class _VideoPipeline(_Pipeline):
         return self.calibration.threshold
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Saves model, processor and, where there is one, calibration."""
+        """Saves model, processor and, where there is one, calibration; without one none stays in the folder."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
         if self.calibration != Calibration():
             self.calibration.save(Path(save_directory))
+        else:
+            (Path(save_directory) / CALIBRATION_FILE).unlink(missing_ok=True)
 
 
 class ZeroShotVideoClassificationPipeline(_VideoPipeline):
@@ -205,15 +219,16 @@ class ZeroShotVideoClassificationPipeline(_VideoPipeline):
     Made with `model` (a folder or Hub id, also of a plain CLIP, or an X-CLIP, MoTED or VideoCLIP with `processor=`,
     which is put in evaluation mode), `device`, `dtype`, `batch_size`, and `calibration`: a file or folder of `kinetext
     calibrate`, a `Calibration`, False for none, or True to insist on `calibration.json` beside the model's weights,
-    which is used by default if it is there. Settings of a call can be given here, too.
+    which is used by default if it is there and was fitted on these weights. Settings of a call can be given here, too.
 
     Args:
         videos: what `VideoTextProcessor` takes: a path, URL, bytes, array, list of pictures, …, or a list of these;
             also a generator or a `torch` data set of them, whose answers come one by one.
-        candidate_labels: N class names, a list, or one text with commas between them.
+        candidate_labels: N class names, several texts, or one with commas between them.
         template: what names are put into, at `{}`; as saved with the processor by default.
         templates: M templates instead, whose probabilities are averaged.
-        descriptions: for MoTED: a shipped set, a file or a Hub id, as of `load_descriptions`, or N lists of texts.
+        descriptions: for MoTED: a shipped set, a file or a Hub id, as of `load_descriptions`, or N lists of texts in
+            the order of the labels they are given with.
         num_frames: frames of a clip; as saved with the processor by default.
         views: clips x crops of a video, whose probabilities are averaged, e.g. "4x3".
         decoder: "pyav" or "decord".
@@ -222,7 +237,7 @@ class ZeroShotVideoClassificationPipeline(_VideoPipeline):
         abstain: the score, after the temperature, below which the model gives no label, or True for that of the
             calibration. An answer that abstains begins with `{"score": best score, "label": None}`; the labels
             follow as ever.
-        batch_size: videos that go through the model together; does not change the scores.
+        batch_size: videos that go through the model together; changes the scores by no more than rounding.
         num_workers: processes that decode.
 
     Returns:
@@ -265,7 +280,7 @@ class ZeroShotVideoClassificationPipeline(_VideoPipeline):
     def __call__(
         self,
         videos: Any,
-        candidate_labels: str | Sequence[str] | None = None,
+        candidate_labels: str | Iterable[str] | None = None,
         *,
         num_workers: int | None = None,
         batch_size: int | None = None,
@@ -274,15 +289,27 @@ class ZeroShotVideoClassificationPipeline(_VideoPipeline):
         """Scores of each video over the labels; see the class for the settings."""
         if candidate_labels is not None:
             kwargs["candidate_labels"] = candidate_labels
-        texts = {**self._forward_params, **self._sanitize_parameters(**kwargs)[1]}
+        given = self._sanitize_parameters(**kwargs)[1]
+        texts = {**self._forward_params, **given}
         if texts.get("candidate_labels") is None:
             raise ValueError("candidate_labels are missing; say which classes there may be, as a list of names.")
-        kwargs["candidate_labels"] = texts["candidate_labels"] = parse_labels(texts["candidate_labels"])
+        kwargs["candidate_labels"] = texts["candidate_labels"]
         if texts.get("descriptions") is not None:
+            first, now = self._forward_params.get("candidate_labels") or (), texts["candidate_labels"]
+            if "descriptions" not in given and _is_ordered(texts["descriptions"]) and first != now:
+                raise ValueError(
+                    f"the descriptions that this pipeline was made with are in the order of the labels {list(first)}, "
+                    f"this call has {list(now)}: pass descriptions in the order of these labels."
+                )
             texts["descriptions"] = descriptions_of(texts["descriptions"], texts["candidate_labels"])
             kwargs["descriptions"] = texts["descriptions"]
         self._bank(**texts)  # so that what is wrong with them is said before a video is read
         return super().__call__(videos, num_workers=num_workers, batch_size=batch_size, **kwargs)
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if kwargs.get("candidate_labels") is not None:
+            kwargs["candidate_labels"] = parse_labels(kwargs["candidate_labels"])
+        return super()._sanitize_parameters(**kwargs)
 
     def _forward(self, inputs: dict[str, Any], **texts: Any) -> dict[str, Any]:
         templates = texts.get("templates")
@@ -307,13 +334,14 @@ class ZeroShotVideoClassificationPipeline(_VideoPipeline):
         templates: Sequence[str] | None = None,
         descriptions: Sequence[Sequence[str]] | None = None,
     ) -> TextBank:
-        """The bank of the class texts; encoded again only for other texts, or when weights or device have changed."""
+        """The bank of the class texts; encoded again only for other texts, weights, or another tokenizer or device."""
         if templates is not None and (template is not None or isinstance(templates, str) or not templates):
             raise ValueError("pass one template, or a list of at least one as templates.")
         check_descriptions(self.model, descriptions)
-        chosen = [template] if templates is None else list(templates)
+        chosen = [self.processor.template if template is None else template] if templates is None else list(templates)
         texts = None if descriptions is None else tuple(map(tuple, descriptions))
-        key = (candidate_labels, tuple(chosen), texts, self.model.text_fingerprint(), self.model.device)
+        tokenizer = self.processor.tokenizer  # itself, as its fingerprint takes longer than a video
+        key = (candidate_labels, tuple(chosen), texts, self.model.text_fingerprint(), self.model.device, tokenizer)
         if key not in self._banks:
             banks = [
                 encode_class_texts(
@@ -347,9 +375,8 @@ class VideoClassifierPipeline(_VideoPipeline):
 
     def __init__(self, model: Any, **kwargs: Any) -> None:
         was_text_model = model.config.architectures and not is_classifier(model.config)
-        if was_text_model and set(model.config.id2label.values()) == {
-            f"LABEL_{index}" for index in range(model.config.num_labels)
-        }:
+        names = class_names_of(model.config)
+        if was_text_model and names == [f"LABEL_{index}" for index in range(len(names))]:
             raise ValueError(
                 f"{model.name_or_path or type(model).__name__} has no trained classes of its own; use "
                 'pipeline("zero-shot-video-classification", model=…) with candidate_labels, or train a classifier.'
@@ -380,7 +407,7 @@ class VideoClassifierPipeline(_VideoPipeline):
         elif temperature is not None or abstain is True:
             raise ValueError("temperature and abstain=True are of softmax; leave them out with sigmoid.")
         threshold = self._threshold(abstain, temperature)
-        return self._answer(log_probabilities[0].exp(), list(self.model.config.id2label.values()), top_k, threshold)
+        return self._answer(log_probabilities[0].exp(), class_names_of(self.model.config), top_k, threshold)
 
     def _is_multi_label(self, function_to_apply: str | None) -> bool:
         if function_to_apply is None:
@@ -408,14 +435,28 @@ def _own_processor(processor: Any, model: Any) -> Any:
     return VideoTextProcessor.from_pretrained(name, revision=revision)
 
 
+def _is_count(value: Any) -> bool:
+    try:
+        return operator.index(value) >= 1
+    except TypeError:
+        return False
+
+
+def _is_ordered(descriptions: Any) -> bool:
+    """Whether these are lists of texts, which belong to labels by their order and not by name."""
+    return not isinstance(descriptions, (str, os.PathLike)) and not hasattr(descriptions, "for_classes")
+
+
 def _find_calibration(source: Calibration | str | os.PathLike[str] | bool | None, model: Any) -> Calibration:
     """The calibration that `source` names, or by default that beside the model's weights; else one of no effect."""
-    if isinstance(source, Calibration):
-        return source
     if source is False:
         return Calibration()
-    if isinstance(source, (str, os.PathLike)):
-        return Calibration.load(source)
+    if isinstance(source, (Calibration, str, os.PathLike)):
+        calibration = source if isinstance(source, Calibration) else Calibration.load(source)
+        check_weights(calibration, model)
+        return calibration
+    if source is not None and source is not True:
+        raise TypeError(f"calibration={source!r} is no path, Calibration, True, False or None; try Calibration(2.0).")
     path = None
     if model.name_or_path:
         revision = getattr(model.config, "_commit_hash", None)
@@ -434,5 +475,12 @@ def _find_calibration(source: Calibration | str | os.PathLike[str] | bool | None
             )
         return Calibration()
     calibration = Calibration.load(path)
+    try:
+        check_weights(calibration, model)
+    except ValueError as error:
+        if source is True:
+            raise
+        logger.warning(f"{path} is not used: {error}")
+        return Calibration()
     logger.info(f"scores are calibrated by {path}: temperature {calibration.temperature:g}")
     return calibration

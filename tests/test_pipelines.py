@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from rendered_clips import render_clip
 from testing_utils import (
@@ -42,6 +43,8 @@ from kinetext import VideoDecodeError, VideoTextProcessor, load_video
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.descriptions import load_descriptions
 from kinetext.evaluation.calibration import Calibration
+from kinetext.evaluation.results import model_facts
+from kinetext.modeling.configuration_video_text import class_names_of
 from kinetext.pipelines import VideoClassifierPipeline, ZeroShotVideoClassificationPipeline
 
 LABELS = ["wave", "jump", "run"]
@@ -231,6 +234,28 @@ def test_settings_given_first_are_the_default_of_later_calls(folders: Callable[[
     assert classify(clips[0], views="1x1")[0]["score"] != pytest.approx(classify(clips[0])[0]["score"], abs=1e-4)
 
 
+def test_labels_are_any_texts_one_after_the_other(classify: Any, clips: list[Path]) -> None:
+    scores = classify(clips[0], LABELS)
+    for labels in (np.array(LABELS), dict.fromkeys(LABELS).keys(), iter(LABELS)):
+        assert_same(classify(clips[0], labels), scores)
+    assert all(type(entry["label"]) is str for entry in classify(clips[0], np.array(LABELS)))
+
+
+def test_descriptions_of_the_first_labels_are_not_those_of_others(
+    folders: Callable[[str], Path], clips: list[Path]
+) -> None:
+    model = str(folders("moted"))
+    classify = pipeline(TASK, model=model, candidate_labels=LABELS, descriptions=MOVES)
+    scores = pipeline(TASK, model=model)(clips[0], LABELS, descriptions=MOVES)
+    assert_same(classify(clips[0]), scores)
+    assert_same(classify(clips[0], "wave, jump, run"), scores)
+    assert_same(classify(clips[0], LABELS[::-1], descriptions=MOVES[::-1]), scores)
+    assert_same(classify(clips[0], descriptions=MOVES), scores)
+    for made in (classify, pipeline(TASK, model=model, descriptions=MOVES)):
+        with pytest.raises(ValueError, match="pass descriptions in the order of these labels"):
+            made(clips[0], LABELS[::-1])
+
+
 def test_half_precision_gives_nearly_the_same(family: str, folders: Callable[[str], Path], clips: list[Path]) -> None:
     whole = pipeline(TASK, model=str(folders(family)))
     half = pipeline(TASK, model=str(folders(family)), dtype=torch.bfloat16)
@@ -252,6 +277,12 @@ def test_every_kind_of_video_gives_the_same_scores(classify: Any, clips: list[Pa
     assert_same(classify([str(clips[0]), content, frames, pictures], LABELS), [scores] * 4)
     assert_same(classify(np.stack([frames, frames]), LABELS), [scores] * 2)
     assert_same(classify([str(clips[0])], LABELS), [scores])
+
+
+def test_a_column_of_datasets_is_a_list_of_videos(classify: Any, clips: list[Path]) -> None:
+    column = Dataset.from_dict({"video": [str(clip) for clip in clips[:2]]})["video"]
+    assert not isinstance(column, list)
+    assert_same(classify(column, LABELS), [classify(clip, LABELS) for clip in clips[:2]])
 
 
 def test_generators_and_data_sets_answer_one_by_one(classify: Any, clips: list[Path]) -> None:
@@ -311,6 +342,18 @@ def test_class_texts_are_encoded_once(
     assert len(calls) == 3
 
 
+def test_class_texts_are_encoded_again_with_another_processor(
+    folders: Callable[[str], Path], clips: list[Path]
+) -> None:
+    classify = pipeline(TASK, model=str(folders("xclip")))
+    plain, framed = (classify(clips[0], LABELS, template=template) for template in ("{}", "a video of {}"))
+    classify(clips[0], LABELS)
+    classify.processor.template = "a video of {}"
+    assert_same(classify(clips[0], LABELS), framed)
+    classify.processor = VideoTextProcessor(small_tokenizer(LABELS[:1]), num_frames=4, crop_size=32, template="{}")
+    assert as_dict(classify(clips[0], LABELS)) != pytest.approx(as_dict(plain), abs=1e-5)
+
+
 # Zero-shot: what is refused -----------------------------------------------------------------------------------------
 
 
@@ -334,6 +377,15 @@ REFUSED = [
     ({"candidate_labels": "wave,,run"}, ValueError, "labels ['wave', '', 'run'] hold an empty name"),
     ({"candidate_labels": ["a", "a"]}, ValueError, "labels name a class twice: ['a', 'a']; its score would be split."),
     ({"candidate_labels": [1, 2]}, TypeError, "labels=[1, 2] are no list of texts"),
+    (
+        {"candidate_labels": 'wave, "run, jump'},
+        ValueError,
+        "cannot be told apart at the commas: unexpected end of data",
+    ),
+    ({"candidate_labels": 5}, TypeError, "labels=5 are no list of texts"),
+    ({"views": (4, 3)}, TypeError, 'views=(4, 3) is no text; write clips x crops, e.g. "4x3".'),
+    ({"top_k": 1.0}, ValueError, "top_k=1.0 must be a whole number of at least 1."),
+    ({"temperature": 1e-320}, ValueError, "is too low: logits divided by it are no numbers any more."),
     ({"views": "4x2"}, ValueError, "views='4x2' is not understood; write clips x crops"),
     ({"top_k": 0}, ValueError, "top_k=0 must be a whole number of at least 1."),
     ({"temperature": 0}, ValueError, "temperature=0 must be a positive number; 1 leaves the scores as they are."),
@@ -432,6 +484,8 @@ def test_an_answer_that_abstains_begins_without_a_label(classify: Any, clips: li
     assert_same(classify(clips[0], LABELS, abstain=best + 1e-6), [silent, *scores])
     assert_same(classify(clips[0], LABELS, abstain=1.0, top_k=1), [silent, scores[0]])
     assert_same(classify(clips[0], LABELS, abstain=False), scores)
+    numbers = {"abstain": np.float32(1), "top_k": np.int64(1), "temperature": np.float32(1)}
+    assert_same(classify(clips[0], LABELS, **numbers), [silent, scores[0]])
 
 
 def test_the_threshold_of_the_calibration_is_that_of_abstain_true(
@@ -453,6 +507,41 @@ def test_a_saved_pipeline_is_whole(folders: Callable[[str], Path], clips: list[P
     first = pipeline(TASK, model=str(folders("moted")), calibration=Calibration(3.0))
     first.save_pretrained(tmp_path)
     assert_same(pipeline(TASK, model=str(tmp_path))(clips[0], LABELS), first(clips[0], LABELS))
+    plain = pipeline(TASK, model=str(folders("moted")))
+    plain.save_pretrained(tmp_path)
+    assert_same(pipeline(TASK, model=str(tmp_path))(clips[0], LABELS), plain(clips[0], LABELS))
+
+
+def test_a_calibration_of_other_weights_is_not_applied(
+    folders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = {"model": {"name": "another", "weights_sha256": "ab" * 32}}
+    folder = with_calibration(folders("xclip"), tmp_path, temperature=3.0, fitted_on=foreign)
+    assert pipeline(TASK, model=folder).calibration == Calibration()
+    assert "is not used: the calibration was fitted on weights abababababab, the model has" in caplog.text
+    for source in (folder, True, Calibration(3.0, None, foreign)):
+        with pytest.raises(ValueError, match="the temperature of one model does not fit another"):
+            pipeline(TASK, model=folder, calibration=source)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_calibration_of_these_weights_is_applied_in_any_precision(
+    dtype: torch.dtype, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    facts = model_facts("mine", "xclip", over_texts("xclip").state_dict())
+    folder = with_calibration(folders("xclip"), tmp_path, temperature=3.0, fitted_on={"model": facts})
+    assert pipeline(TASK, model=folder, dtype=dtype, calibration=True).calibration.temperature == 3
+    changed = kinetext.XCLIPModel.from_pretrained(folder, dtype=dtype)
+    with torch.no_grad():
+        changed.text_projection.weight.add_(1)
+    with pytest.raises(ValueError, match="the temperature of one model does not fit another"):
+        pipeline(TASK, model=changed, processor=processor_of("xclip"), calibration=True)
+
+
+@pytest.mark.parametrize("source", [{"temperature": 2}, 2.0, 1])
+def test_what_is_no_calibration_is_refused(source: Any, folders: Callable[[str], Path]) -> None:
+    with pytest.raises(TypeError, match=r"is no path, Calibration, True, False or None; try Calibration\(2.0\)"):
+        pipeline(TASK, model=str(folders("xclip")), calibration=source)
 
 
 # Classifiers --------------------------------------------------------------------------------------------------------
@@ -506,6 +595,29 @@ def test_a_classifier_abstains_and_applies_a_sigmoid(classifying: Path, clips: l
         classify(clips[0], function_to_apply="none")
     with pytest.raises(TypeError, match="unexpected keyword argument 'frame_sampling_rate'"):
         classify(clips[0], frame_sampling_rate=2)
+
+
+def test_classes_have_the_order_of_their_ids(clips: list[Path], tmp_path: Path) -> None:
+    names = {index: f"class {index}" for index in range(12)}
+    config = tiny_config(id2label=names, label2id={name: index for index, name in names.items()})
+    model = kinetext.XCLIPForVideoClassification(config).eval()
+    scatter_weights(model)
+    model.save_pretrained(tmp_path)
+    processor = processor_of("xclip")
+    processor.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved["id2label"] = dict(sorted(saved["id2label"].items()))  # 0, 1, 10, 11, 2, as other programs save it
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    classify = pipeline("video-classification", model=str(tmp_path))
+    assert list(classify.model.config.id2label) != list(names)
+    assert class_names_of(classify.model.config) == list(names.values())
+    with torch.inference_mode():
+        scores = model(**processor(videos=clips[0])).logits.softmax(dim=-1)[0].tolist()
+    wanted = dict(zip(names.values(), scores, strict=True))
+    assert as_dict(classify(clips[0], top_k=12)) == pytest.approx(wanted, abs=1e-6)
+    classify.model.config.id2label = {0: "a", 2: "c"}
+    with pytest.raises(ValueError, match=re.escape("id2label names the classes [0, 2]; 2 classes have the ids [0, 1]")):
+        classify(clips[0])
 
 
 def test_a_loaded_classifier_is_taken_too(classifying: Path, clips: list[Path]) -> None:
@@ -576,6 +688,37 @@ print(json.dumps([zero_shot({str(clips[0])!r}, {LABELS!r}), classifier({str(clip
     over_labels, over_classes = json.loads(done.stdout)
     assert_same(over_labels, classify(clips[0], LABELS))
     assert_same(over_classes, pipeline("video-classification", model=str(tmp_path))(clips[0]))
+
+
+LOOKED_UP = """
+import importlib.util
+assert importlib.util.find_spec("transformers.pipelines") is not None
+assert importlib.util.find_spec("transformers.models.auto.modeling_auto") is not None
+"""
+FAILED = """
+sys.modules["transformers.pipelines.base"] = None
+try:
+    import transformers.pipelines
+    raise SystemExit("it was to fail")
+except ImportError:
+    del sys.modules["transformers.pipelines.base"]
+"""
+
+
+@pytest.mark.parametrize("before", [LOOKED_UP, FAILED, LOOKED_UP + FAILED], ids=["looked up", "failed", "both"])
+def test_registration_outlasts_a_look_and_a_failed_import(before: str) -> None:
+    program = f"""import sys, kinetext
+{before}
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers import AutoModel
+tasks = PIPELINE_REGISTRY.supported_tasks
+assert "zero-shot-video-classification" in tasks
+assert tasks["video-classification"]["impl"].startswith("kinetext.")
+assert kinetext.XCLIPConfig in AutoModel._model_mapping
+assert not [finder for finder in sys.meta_path if getattr(finder, "module_name", "") == "transformers.pipelines"]
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
 def test_importing_kinetext_loads_no_pipeline() -> None:

@@ -56,18 +56,22 @@ def _say_protocol(comparison: Comparison) -> None:
 
 
 def _show_values(comparison: Comparison) -> None:
+    from ..evaluation.results import METRIC_TITLES
+
     metrics = list(next(iter(comparison.values.values())))
-    table = table_of("result", *(f"{metric}#" for metric in metrics))
+    table = table_of("result", *(f"{METRIC_TITLES[metric]}#" for metric in metrics))
     for name, values in comparison.values.items():
         table.add_row(escape(name), *(_estimate(values[metric]) for metric in metrics))
     Console().print(table)
 
 
 def _show_pair(pair: PairedTest, *, is_corrected: bool) -> None:
+    from ..evaluation.results import METRIC_TITLES
+
     say(f"[bold]{escape(pair.second)}[/] less [bold]{escape(pair.first)}[/]")
     table = table_of("metric", "difference#", "95 % interval")
     for metric, found in pair.differences.items():
-        table.add_row(metric, f"{found.value:+.4f}", escape(f"[{found.low:+.4f}, {found.high:+.4f}]"))
+        table.add_row(METRIC_TITLES[metric], f"{found.value:+.4f}", escape(f"[{found.low:+.4f}, {found.high:+.4f}]"))
     Console().print(table)
     if pair.p_value is not None:
         corrected = f", corrected p {_p_value(pair.corrected)}" if is_corrected else ""

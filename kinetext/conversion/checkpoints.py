@@ -24,6 +24,7 @@ from ..descriptions.load import HUB_ID
 # X-CLIP and ViFi-CLIP save their yacs configuration beside the weights. Read as a plain mapping, no code of it runs.
 _INERT_GLOBALS: list[Any] = [(OrderedDict, "yacs.config.CfgNode")]
 STATE_KEYS = ("model", "model_state_dict")  # under which projects save their weights: X-CLIP and ViFi-CLIP; Text4Vis
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         OSError: if it cannot be opened.
-        ValueError: if it is no checkpoint, holds objects of any class, or no state dict where projects save theirs.
+        ValueError: if it is no checkpoint, or a damaged one, holds objects of any class, or no state dict where
+            projects save theirs, or one with tensors that can be no weights.
     """
     path.open("rb").close()  # raises OSError if it cannot be opened; what follows is then about its content
+    is_zip = zipfile.is_zipfile(path)
     try:
+        if is_zip:
+            _require_whole(path)
         with torch.serialization.safe_globals(_INERT_GLOBALS):
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged or foreign file makes torch.load raise nearly anything
         raise ValueError(_unreadable(path, error)) from error
     content = loaded if isinstance(loaded, Mapping) else {}
@@ -131,21 +136,53 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, _tensors(path, key, content[key]), config if isinstance(config, Mapping) else {})
 
 
+def _require_whole(path: Path) -> None:
+    """Raises zipfile.BadZipFile if a checksum is not that of what it is of; torch.load looks at none."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} in it is damaged")
+
+
 def _tensors(path: Path, key: str, state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     if not state:
         raise ValueError(f"`{key}` in {path} is an empty state dict.")
+    nameless = sorted(repr(name) for name in state if not isinstance(name, str))
+    if nameless:
+        raise ValueError(f"`{key}` in {path} is no state dict: not a name is {', '.join(nameless)}.")
     foreign = sorted(str(name) for name, value in state.items() if not isinstance(value, torch.Tensor))
     if foreign:
         raise ValueError(f"`{key}` in {path} is no state dict: not a tensor is {', '.join(foreign)}.")
+    require_weights(path, state)
     if all(name.startswith("module.") for name in state):  # saved from DistributedDataParallel
         return {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return dict(state)
 
 
+def require_weights(source: Any, state: Mapping[str, torch.Tensor]) -> None:
+    """Raises ValueError, naming all tensors that can be no weights, if there are any."""
+    faults = {name: _weight_fault(state[name]) for name in sorted(state)}
+    found = [f"{name} {fault}" for name, fault in faults.items() if fault]
+    if found:
+        raise ValueError(f"{source} has tensors that can be no weights ({len(found)}): {', '.join(found)}.")
+
+
+def _weight_fault(tensor: torch.Tensor) -> str | None:
+    """What the user reads behind its name; None for numbers that a model can have."""
+    if tensor.layout != torch.strided:
+        return f"has the layout {tensor.layout}"
+    if tensor.is_meta or tensor.numel() == 0:
+        return "has no values"
+    if tensor.dtype not in _DTYPES:
+        return f"is of {tensor.dtype}"
+    return None if tensor.isfinite().all() else "has NaN or infinite values"
+
+
 def _unreadable(path: Path, error: Exception) -> str:
     refused = re.search(r"GLOBAL (\S+)", str(error))
     if refused is None:
-        return f"{path} is no readable PyTorch checkpoint ({type(error).__name__}); is the download complete?"
+        what = error if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        return f"{path} is no readable PyTorch checkpoint ({what}); is the download complete?"
     return (
         f"{path} holds an object of {refused[1]}, which could run code when read, so it was not read. If you trust the "
         "file, load it where it came from and save its weights alone: torch.save({'model': checkpoint['model']}, ...)."

@@ -17,6 +17,8 @@ from typing import Any
 from transformers import AutoTokenizer
 from transformers.utils.hub import cached_file
 
+from ..modeling.configuration_video_clip import VideoCLIPConfig
+from ..modeling.configuration_xclip import XCLIPConfig
 from ..processing.processing_video_text import VideoTextProcessor
 from . import text4vis, vifi_clip, xclip
 from .checkpoints import Checkpoint, Converted, is_file, new_folder, read_checkpoint, require_free
@@ -74,11 +76,13 @@ def convert_checkpoint(
             `VideoCLIPConfig`.
 
     Raises:
+        TypeError: if `config` is not of that class.
         FileNotFoundError: if there is no such source.
         FileExistsError: if `destination` has something in it.
         OSError: if a Hub repository cannot be read.
-        ValueError: for a file of none of these projects, or that holds code; for one that does not fit, naming all
-            missing and left-over keys and other shapes; for a CLIP or a tokenizer that is not named, or does not fit.
+        ValueError: for a file of none of these projects, that is damaged, or that holds code; for tensors that can be
+            no weights; for a file that does not fit, naming all missing and left-over keys and other shapes; for a CLIP
+            or a tokenizer that is not named, or does not fit.
     """
     destination = Path(destination)
     require_free(destination)
@@ -87,6 +91,7 @@ def convert_checkpoint(
         origin = None
     else:
         _refuse(str(source), clip=clip, num_frames=num_frames)
+        _require_config(config, XCLIPConfig)
         project, converted = xclip.PROJECT, xclip.load_folder(str(source), config)
         origin = source
     notes = list(converted.notes)
@@ -116,7 +121,9 @@ def _convert_file(
     project = _project_of(checkpoint)
     if project == xclip.PROJECT:
         _refuse(f"{path} is of X-CLIP and", clip=clip, num_frames=num_frames)
+        _require_config(config, XCLIPConfig)
         return project, xclip.convert_xclip(checkpoint, config)
+    _require_config(config, VideoCLIPConfig)
     convert = vifi_clip.convert_vifi_clip if project == vifi_clip.PROJECT else text4vis.convert_text4vis
     return project, convert(checkpoint, clip, num_frames=num_frames, config=config)
 
@@ -137,6 +144,12 @@ def _refuse(what: str, **given: Any) -> None:
     names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if names:
         raise ValueError(f"{what} has its own text tower and number of frames; leave {' and '.join(names)} out.")
+
+
+def _require_config(config: Any, wanted: Any) -> None:
+    """Raises TypeError for a configuration of another model."""
+    if config is not None and getattr(config, "model_type", None) != wanted.model_type:
+        raise TypeError(f"config must be a {wanted.__name__}; got {type(config).__name__}.")
 
 
 # The processor

@@ -41,11 +41,16 @@ def video_clip_config(
         num_frames: that the user names.
         published: the number of frames of the project's main models, taken where nobody says one.
         of: fields of the configuration.
+
+    Raises:
+        ValueError: for fewer frames than one.
     """
+    if num_frames is not None and num_frames < 1:
+        raise ValueError(f"num_frames={num_frames} must be at least 1.")
     if config is not None:
         return config, ()
     said = checkpoint.setting("DATA", "NUM_FRAMES")
-    frames = num_frames or (said if isinstance(said, int) and said > 0 else None)
+    frames = (said if isinstance(said, int) and said > 0 else None) if num_frames is None else num_frames
     note = (
         f"the file does not say how many frames the model was trained with; {published} were written, as in most of "
         "the published models (--num-frames changes it)."

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig
 from ..modeling.configuration_video_text import HEAD_DIM
 from ..modeling.configuration_xclip import XCLIPConfig
 from ..modeling.modeling_xclip import XCLIPModel
-from .checkpoints import Checkpoint, Converted, fill_model, require_fit, shape_fault
+from .checkpoints import Checkpoint, Converted, fill_model, require_fit, require_weights, shape_fault
 from .clip_keys import (
     TEXT_LAYERS,
     Rule,
@@ -70,7 +70,7 @@ def load_folder(source: str, config: XCLIPConfig | None) -> Converted:
     """The model of a folder or repository, with its own head counts, if it fits without remainder.
 
     Raises:
-        ValueError: for another model, and for weights that do not fit.
+        ValueError: for another model, and for weights that do not fit, or can be none.
     """
     found, _ = PreTrainedConfig.get_config_dict(source)
     if found.get("model_type") != XCLIPConfig.model_type:
@@ -90,6 +90,7 @@ def load_folder(source: str, config: XCLIPConfig | None) -> Converted:
         left_over=report["unexpected_keys"],
         shapes=[shape_fault(*mismatch) for mismatch in report["mismatched_keys"]],
     )
+    require_weights(source, model.state_dict())
     return Converted(model, _contract(model.config), tuple(_head_notes(model.config)))
 
 

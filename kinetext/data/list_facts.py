@@ -18,30 +18,32 @@ def list_fingerprint(clips: ClipList) -> str:
     Clips count by their file names without folder and ending, classes by their names without case, spaces and
     punctuation; neither the order of the clips nor that of the classes counts, nor classes without clips. So the split
     files that a data set comes with and the lists that others made of them have one fingerprint. Folders count for
-    files of one class and one name, which nothing else tells apart. The videos are not read.
+    clips of one file name, as many of the last ones as tell them apart. The videos are not read.
 
     Args:
         clips: the list; what else a clip shows (`other_labels`) counts too.
     """
-    pairs = [
-        (clip.clip_id, normalised_name(clips.class_names[label]))
-        for clip in clips.clips
-        for label in (clip.label, *clip.other_labels)
-    ]
-    counts = Counter((_file(clip_id), name) for clip_id, name in pairs)
+    paths = [_without_ending(clip.clip_id) for clip in clips.clips]
+    uses = Counter(ending for path in set(paths) for ending in _endings(path))
     keys = sorted(
-        (_file(clip_id) if counts[_file(clip_id), name] == 1 else _without_ending(clip_id), name)
-        for clip_id, name in pairs
+        (
+            next((ending for ending in _endings(path) if uses[ending] == 1), path),
+            normalised_name(clips.class_names[label]),
+        )
+        for clip, path in zip(clips.clips, paths, strict=True)
+        for label in (clip.label, *clip.other_labels)
     )
     lines = "".join(f"{key}\t{name}\n" for key, name in keys)
     return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()  # file names may be no UTF-8
 
 
-def _file(clip_id: str) -> str:
-    """`v_a_g01` of `Archery/v_a_g01.avi`."""
-    return _without_ending(clip_id.rpartition("/")[2])
+def _endings(path: str) -> list[str]:
+    """`c`, `b/c` and `a/b/c` of `a/b/c`."""
+    parts = path.split("/")
+    return ["/".join(parts[-count:]) for count in range(1, len(parts) + 1)]
 
 
 def _without_ending(clip_id: str) -> str:
+    """`a/b.c` of `a/b.c.avi`."""
     stem, ending = os.path.splitext(clip_id)
     return stem if ending.lower() in VIDEO_SUFFIXES else clip_id

@@ -11,9 +11,11 @@ Legend: B clips, N classes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+import numbers
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -33,6 +35,7 @@ __all__ = [
     "abstention_threshold",
     "calibrate_results",
     "check_evaluated_model",
+    "check_weights",
     "expected_calibration_error",
     "fit_temperature",
     "negative_log_likelihood",
@@ -43,8 +46,10 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION_FILE = "calibration.json"
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # of what is fitted
+_LEAST_TEMPERATURE = 1e-200  # of what is given; float32 logits divided by less may overflow float64
 _BISECTIONS = 50  # each halves the interval of log(1/T), which is 9.2 wide: exact to 1e-14
 _NUM_BINS = 15  # as in the paper
+_MAX_LOG_PROBABILITY = 1e-4  # but for rounding it is 0
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,13 @@ class Calibration:
         check_temperature(self.temperature)
         if self.threshold is not None:
             check_threshold("threshold", self.threshold)
+        if not isinstance(self.fitted_on, Mapping):
+            raise ValueError(f"fitted_on={self.fitted_on!r} must be a mapping of names to facts.")
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the file `path`, or `calibration.json` in the folder `path`; returns where it is."""
         path = _file_of(path)
-        write_atomically(path, (json.dumps(asdict(self), indent=2) + "\n").encode())
+        write_atomically(path, (json.dumps(asdict(self), indent=2, default=float) + "\n").encode())
         return path
 
     @classmethod
@@ -99,8 +106,14 @@ def _file_of(path: str | os.PathLike[str]) -> Path:
 
 def check_temperature(temperature: Any) -> None:
     """Raises ValueError unless it is a positive number."""
-    if not _is_number(temperature) or not 0 < temperature < math.inf:
+    try:
+        value = float(temperature) if _is_number(temperature) else math.nan
+    except OverflowError:  # an integer of hundreds of digits
+        value = math.inf
+    if not 0 < value < math.inf:
         raise ValueError(f"temperature={temperature!r} must be a positive number; 1 leaves the scores as they are.")
+    if value < _LEAST_TEMPERATURE:
+        raise ValueError(f"temperature={temperature!r} is too low: logits divided by it are no numbers any more.")
 
 
 def check_threshold(name: str, threshold: Any) -> None:
@@ -110,18 +123,19 @@ def check_threshold(name: str, threshold: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def scaled(log_probabilities: torch.Tensor, temperature: float) -> torch.Tensor:
     """(B, N) float64 log-probabilities at a temperature, of log-probabilities or logits (B, N)."""
-    return (log_probabilities.double() / temperature).log_softmax(dim=-1)
+    return (log_probabilities.double() / float(temperature)).log_softmax(dim=-1)
 
 
 def negative_log_likelihood(log_probabilities: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0) -> float:
     """Mean over the clips, in nats, of (B, N) log-probabilities or logits and (B,) labels."""
     _check(log_probabilities, labels)
-    return torch.nn.functional.nll_loss(scaled(log_probabilities, temperature), labels).item()
+    check_temperature(temperature)
+    return torch.nn.functional.nll_loss(scaled(log_probabilities, temperature), labels.long()).item()
 
 
 def fit_temperature(log_probabilities: torch.Tensor, labels: torch.Tensor) -> float:
@@ -132,14 +146,16 @@ def fit_temperature(log_probabilities: torch.Tensor, labels: torch.Tensor) -> fl
 
     Args:
         log_probabilities: (B, N) log-probabilities or logits.
-        labels: (B,) int64.
+        labels: (B,) whole numbers.
 
     Raises:
-        ValueError: if there are no clips, a value is not finite, or a label is no column.
+        ValueError: if there are no clips, or only one class, a value is not finite, or a label is no column.
     """
     _check(log_probabilities, labels)
+    if log_probabilities.shape[1] == 1:
+        raise ValueError("there is only one class, whose probability is 1 at every temperature; name more classes.")
     logits = log_probabilities.double()
-    own = logits.gather(1, labels[:, None]).squeeze(1)  # (B,)
+    own = logits.gather(1, labels.long()[:, None]).squeeze(1)  # (B,)
 
     def slope(inverse: float) -> float:
         """Of the negative log-likelihood over 1/T: expected logit minus that of the label, mean over the clips."""
@@ -174,13 +190,14 @@ def expected_calibration_error(
 
     Args:
         log_probabilities: (B, N) log-probabilities.
-        labels: (B,) int64.
+        labels: (B,) whole numbers.
         num_bins: bins of (0, 1]; each holds its upper end.
 
     Raises:
-        ValueError: as `fit_temperature`, or for no bins.
+        ValueError: as `negative_log_likelihood`, or for logits, or no bins.
     """
     _check(log_probabilities, labels)
+    _check_probabilities(log_probabilities)
     if num_bins < 1:
         raise ValueError(f"num_bins={num_bins} must be at least 1.")
     scores, is_right = _best(log_probabilities, labels)
@@ -197,13 +214,14 @@ def abstention_threshold(log_probabilities: torch.Tensor, labels: torch.Tensor, 
 
     Args:
         log_probabilities: (B, N) log-probabilities, after the temperature.
-        labels: (B,) int64.
+        labels: (B,) whole numbers.
         accuracy: the share of answers to be right, above 0 and at most 1.
 
     Raises:
-        ValueError: if no threshold reaches the accuracy, or as `fit_temperature`.
+        ValueError: if no threshold reaches the accuracy, for logits, or as `negative_log_likelihood`.
     """
     _check(log_probabilities, labels)
+    _check_probabilities(log_probabilities)
     if not _is_number(accuracy) or not 0 < accuracy <= 1:
         raise ValueError(f"accuracy={accuracy!r} must be a share above 0 and at most 1.")
     scores, is_right = _best(log_probabilities, labels)
@@ -236,12 +254,23 @@ def _check(log_probabilities: torch.Tensor, labels: torch.Tensor) -> None:
         )
     if len(labels) == 0:
         raise ValueError("there are no clips to calibrate on.")
+    if labels.is_floating_point():
+        raise ValueError(f"labels are {labels.dtype}; the ids of classes are whole numbers.")
     if not log_probabilities.isfinite().all():
         raise ValueError("a log-probability is not a finite number; the model gave NaN or infinity for that clip.")
     if not 0 <= int(labels.min()) <= int(labels.max()) < log_probabilities.shape[1]:
         raise ValueError(
             f"labels lie in {int(labels.min())} to {int(labels.max())}; with {log_probabilities.shape[1]} scores to a "
             f"clip they must lie in 0 to {log_probabilities.shape[1] - 1}."
+        )
+
+
+def _check_probabilities(log_probabilities: torch.Tensor) -> None:
+    highest = log_probabilities.max().item()
+    if highest > _MAX_LOG_PROBABILITY:
+        raise ValueError(
+            f"these are logits; log-probabilities are at most 0, and the highest is {highest:g}: pass "
+            "scaled(logits, temperature)."
         )
 
 
@@ -295,6 +324,29 @@ def check_evaluated_model(calibration: Calibration, folder: str | os.PathLike[st
             f"the results are of {theirs['name']} with weights {theirs['weights_sha256'][:12]}, {folder} has "
             f"{own[:12]}: the temperature of one model does not fit another. Evaluate this one, or name the other."
         )
+
+
+def check_weights(calibration: Calibration, model: Any) -> None:
+    """Raises ValueError if a calibration says what weights it was fitted on, and those of the model are others.
+
+    A model that was loaded in another precision than it was saved in is compared with what it was loaded from.
+    """
+    facts = calibration.fitted_on.get("model")
+    theirs = facts.get("weights_sha256") if isinstance(facts, Mapping) else None
+    if theirs is None or theirs == (own := _sha256_of(model)):
+        return
+    with contextlib.suppress(OSError, ValueError):  # it may be nowhere any more, or never was
+        saved, _ = load_model(model.name_or_path or "nowhere")
+        if saved.dtype != model.dtype and theirs == _sha256_of(saved) and own == _sha256_of(saved.to(model.dtype)):
+            return
+    raise ValueError(
+        f"the calibration was fitted on weights {str(theirs)[:12]}, the model has {own[:12]}: the temperature of one "
+        "model does not fit another. Fit one with `kinetext calibrate`, or pass calibration=False."
+    )
+
+
+def _sha256_of(model: Any) -> str:
+    return str(model_facts("", model.config.model_type, model.state_dict())["weights_sha256"])
 
 
 def _before_and_after(measure: Any, before: torch.Tensor, after: torch.Tensor, labels: torch.Tensor) -> list[float]:

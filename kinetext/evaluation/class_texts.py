@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ..descriptions import load_descriptions
+from ..modeling.configuration_video_text import class_names_of
 from ..modeling.modeling_video_text import TextBank
 from ..processing.processing_video_text import VideoTextProcessor
 
@@ -40,18 +41,22 @@ def check_motion_frames(model: Any, processor: VideoTextProcessor) -> None:
         )
 
 
-def parse_labels(labels: str | Sequence[str]) -> tuple[str, ...]:
-    """N class names, of a list or of one text with commas between them (a name with a comma in double quotes).
+def parse_labels(labels: str | Iterable[str]) -> tuple[str, ...]:
+    """N class names, of several texts or of one with commas between them (a name with a comma in double quotes).
 
     Raises:
         TypeError: for anything else.
-        ValueError: if a name is empty or there twice.
+        ValueError: if a name is empty or there twice, or a double quote is not closed.
     """
     if isinstance(labels, str):
-        labels = next(csv.reader([labels], skipinitialspace=True), [])
-    elif not isinstance(labels, Sequence) or not all(isinstance(label, str) for label in labels):
+        try:
+            labels = next(csv.reader([labels], skipinitialspace=True, strict=True), [])
+        except csv.Error as error:
+            raise ValueError(f"labels={labels!r} cannot be told apart at the commas: {error}.") from error
+    labels = list(labels) if isinstance(labels, Iterable) else labels
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise TypeError(f"labels={labels!r} are no list of texts, and no text with commas between the names.")
-    names = tuple(label.strip() for label in labels)
+    names = tuple(str(label).strip() for label in labels)
     if not names or not all(names):
         raise ValueError(f"labels {list(names)} hold an empty name, or none at all; name the classes.")
     if len(set(names)) < len(names):
@@ -96,7 +101,7 @@ def encode_class_texts(
     check_motion_frames(model, processor)
     if not hasattr(model, "encode_texts"):
         raise ValueError(
-            f"this {type(model).__name__} reads no class texts: it tells apart {list(model.config.id2label.values())}. "
+            f"this {type(model).__name__} reads no class texts: it tells apart {class_names_of(model.config)}. "
             "Evaluate it on clips of these classes, or take a model with a text tower."
         )
     if descriptions is None and uses_descriptions(model):

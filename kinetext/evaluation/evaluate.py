@@ -24,7 +24,7 @@ from accelerate import PartialState
 from ..data.annotations import MAX_FAILED_SHARE
 from ..data.clip_lists import ClipList
 from ..data.datasets import EvalClips
-from ..modeling.configuration_video_text import CLIP_TOWERS
+from ..modeling.configuration_video_text import CLIP_TOWERS, class_names_of
 from ..modeling.modeling_video_clip import VideoCLIPConfig, VideoCLIPModel
 from ..modeling.modeling_video_text import TextBank
 from ..processing.processing_video_text import VideoTextProcessor
@@ -261,7 +261,7 @@ class _Texts:
 
     def _check_classes(self, split: Split) -> None:
         """Raises ValueError unless a classifier tells apart the classes of the split, in their order."""
-        own, wanted = list(self.model.config.id2label.values()), list(self.protocol.split_classes(split))
+        own, wanted = class_names_of(self.model.config), list(self.protocol.split_classes(split))
         if self.protocol.distractors or own != wanted:
             raise ValueError(
                 f"the classifier tells apart {own}, the clips have the classes {wanted}"

@@ -7,7 +7,10 @@ Legend: B clips, N classes.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,12 +18,14 @@ __all__ = [
     "METRICS",
     "average_precisions",
     "class_accuracies",
+    "counts_of",
     "label_ranks",
     "mean_average_precision",
     "mean_class_accuracy",
     "median_rank",
     "path_of",
     "recall_at",
+    "scores_of",
     "topk_hits",
 ]
 
@@ -132,6 +137,32 @@ def mean_average_precision(scores: torch.Tensor, relevant: torch.Tensor) -> floa
     scikit-learn counts a class without clips as 0 and warns; here it does not count. If no class has clips it is NaN.
     """
     return float(average_precisions(scores, relevant).nanmean())
+
+
+def scores_of(predictions: Any) -> torch.Tensor:
+    """(B, N) float64 scores of what an `evaluate` module was given.
+
+    Raises:
+        ValueError: if it was given no clips.
+    """
+    if not len(predictions):
+        raise ValueError("there are no clips to measure; predictions and references are empty.")
+    return torch.tensor(predictions, dtype=torch.float64)
+
+
+def counts_of(k: int | Sequence[int]) -> list[int]:
+    """The k of an `evaluate` module, one or several, as a list.
+
+    Raises:
+        ValueError: if one is no whole number of at least 1.
+    """
+    try:
+        counts = [operator.index(count) for count in (k if hasattr(k, "__iter__") else [k])]
+    except TypeError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise ValueError(f"k={k!r} must be whole numbers of at least 1, such as [1, 5].")
+    return counts
 
 
 def path_of(metric: str) -> str:

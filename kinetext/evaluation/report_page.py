@@ -20,7 +20,7 @@ from ..descriptions.files import write_atomically
 from .compare import check_same_protocol, class_values, compare_results
 from .plots import Confusion, hardest_confusions
 from .protocol import Protocol
-from .results import ProtocolResult, primary_metric
+from .results import METRIC_TITLES, ProtocolResult, primary_metric
 
 __all__ = ["REPORT_PAGE_NAME", "write_report_page"]
 
@@ -31,13 +31,6 @@ _NUM_CHANGES = 5  # classes that gained most, and as many that lost most
 _MAX_WRITTEN_COUNTS = 30  # classes; above, a cell of the matrix has no room for its count
 _MAX_NAMED = 101  # classes; above, names would lie on each other
 _COUNT_SUFFIX = "_count"
-_METRIC_NAMES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "mean_class_accuracy": "mean class accuracy",
-    "median_rank": "median rank",
-    "map": "mAP",
-}
 _TASKS = {
     "classification": "Classification: a clip is right if the text of its class scores highest.",
     "retrieval": "Retrieval: the rank of the right text among all texts.",
@@ -81,7 +74,7 @@ def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=_percent, signed=_signed, value=_value, metric=_metric_name, plain=_plain)
+    environment.filters.update(percent=_percent, signed=_signed, value=_value, metric=_title, plain=_plain)
     return environment.from_string(_TEMPLATE.read_text("utf-8"))
 
 
@@ -358,10 +351,8 @@ def _value(value: float | None, metric: str) -> str:
     return f"{value:g}" if metric == "median_rank" else _percent(value)
 
 
-def _metric_name(metric: str) -> str:
-    if metric.startswith("recall_at_"):
-        return f"R@{metric.removeprefix('recall_at_')}"
-    return _METRIC_NAMES.get(metric, metric.replace("_", " "))
+def _title(metric: str) -> str:
+    return METRIC_TITLES.get(metric, metric.replace("_", " "))
 
 
 def _plain(value: Any) -> str:

@@ -41,7 +41,7 @@ _RECALL_AT = (1, 5, 10)
 METRIC_TITLES = {  # how metrics are called where people read, in this order
     "top1": "top-1",
     "top5": "top-5",
-    "mean_class_accuracy": "mean of classes",
+    "mean_class_accuracy": "mean class accuracy",
     "recall_at_1": "R@1",
     "recall_at_5": "R@5",
     "recall_at_10": "R@10",

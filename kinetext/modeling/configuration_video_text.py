@@ -89,6 +89,19 @@ def is_classifier(config: PreTrainedConfig) -> bool:
     return any(name.endswith("ForVideoClassification") for name in config.architectures or [])
 
 
+def class_names_of(config: PreTrainedConfig) -> list[str]:
+    """The names of a classifier's outputs in their order; `id2label` may have another: files sort 10 before 2.
+
+    Raises:
+        ValueError: if an output has no name.
+    """
+    names = {int(index): name for index, name in (config.id2label or {}).items()}
+    ids = list(range(config.num_labels or 0))
+    if sorted(names) != ids:
+        raise ValueError(f"id2label names the classes {sorted(names)}; {len(ids)} classes have the ids {ids}.")
+    return [names[index] for index in ids]
+
+
 def fields_of(config_class: type) -> set[str]:
     """Names of the fields of a configuration class."""
     return {field.name for field in dataclasses.fields(config_class)}

@@ -28,6 +28,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -209,6 +210,8 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
         model: Any = cls(VideoCLIPConfig.from_towers(vision, clip, num_frames=num_frames, **overrides))
         weights = {f"vision_model.{name}": value for name, value in vision_weights.items()}
         weights |= {name: value for name, value in text_weights.items() if not name.startswith("vis")}
+        if weights:  # in their widest precision
+            model.to(reduce(torch.promote_types, (value.dtype for value in weights.values())))
         given = {name.partition(".")[0] for name in weights}
         missing, unexpected = model.load_state_dict(weights, strict=False)
         missing = {name for name in missing if name.partition(".")[0] in given}
@@ -323,6 +326,7 @@ def _load_tower(vision: Any) -> tuple[Any, dict[str, torch.Tensor]]:
         require_all_weights(missing, left_over)
     if not isinstance(vision, PreTrainedModel):
         raise TypeError(f"vision must be a name, a folder, a configuration or a ViT; got {type(vision).__name__}.")
+    vision = vision.base_model  # of an image classifier its tower
     weights = {name: value for name, value in vision.state_dict().items() if not _UNUSED_PARTS.search(name)}
     return vision.config, weights
 
@@ -337,8 +341,9 @@ def _class_tokens_of_vit(tower: Any, images: torch.Tensor, interpolate_pos_encod
     if config.model_type in _SIZED_TOWERS:
         return tower(images, interpolate_pos_encoding=interpolate_pos_encoding).last_hidden_state[:, 0]
     size, (height, width) = config.image_size, images.shape[-2:]
-    if not interpolate_pos_encoding and (height, width) != (size, size):
-        raise ValueError(f"Input image size ({height}*{width}) doesn't match model ({size}*{size}).")
+    trained = (size, size) if isinstance(size, int) else tuple(size)
+    if not interpolate_pos_encoding and (height, width) != trained:
+        raise ValueError(f"Input image size ({height}*{width}) doesn't match model ({trained[0]}*{trained[1]}).")
     return tower(images).last_hidden_state[:, 0]
 
 

@@ -13,7 +13,7 @@ from ..data.small_tokenizer import small_tokenizer
 from ..evaluation.classify import check_whole
 from ..modeling.configuration_moted import MotedConfig
 from ..modeling.configuration_video_clip import VideoCLIPConfig
-from ..modeling.configuration_video_text import is_classifier
+from ..modeling.configuration_video_text import class_names_of, is_classifier
 from ..modeling.configuration_xclip import XCLIPConfig
 from ..modeling.modeling_moted import MotedModel
 from ..modeling.modeling_video_clip import VideoCLIPForVideoClassification, VideoCLIPModel
@@ -155,7 +155,7 @@ def _check_saved(arguments: ModelArguments, config: PreTrainedConfig, labels: di
         raise ValueError(f"{name} is a classifier without a text tower; set head: linear.")
     if config.id2label != labels["id2label"]:
         raise ValueError(
-            f"{name} tells apart {list((config.id2label or {}).values())}, the recipe "
+            f"{name} tells apart {class_names_of(config)}, the recipe "
             f"{list(labels['id2label'].values())}; bring them into the same order, or start from a CLIP."
         )
 

@@ -340,10 +340,10 @@ def test_half_precision_of_the_file_is_not_that_of_the_text_tower(
 # Failures
 
 
-def failure(path: Path, out: Path, **options: Any) -> str:
+def failure(path: Path, out: Path, error: type[Exception] = ValueError, **options: Any) -> str:
     """The message of a conversion that must fail, and must leave neither a folder nor scratch files behind."""
     before = sorted(out.parent.iterdir())
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(error) as caught:
         convert_checkpoint(path, out, **options)
     assert sorted(out.parent.iterdir()) == before
     return str(caught.value)
@@ -422,8 +422,23 @@ def test_class_texts_of_another_shape_are_named(clip: CLIPModel, clip_folder: Pa
     path = save_vifi(tmp_path / "a.pth", {**state, key: state[key][:, 1:]})
     message = failure(path, tmp_path / "out", clip=clip_folder)
     assert message.endswith(f"\nother shapes (1): {key} (3, 15, 128) instead of (3, 16, 128)")
+    message = failure(save_vifi(path, {**state, key: state[key][:0]}), tmp_path / "out", clip=clip_folder)
+    assert message == f"{path} has tensors that can be no weights (1): module.{key} has no values."
     del state[key]
     assert convert_checkpoint(save_vifi(path, state), tmp_path / "out", clip=clip_folder).project == "ViFi-CLIP"
+
+
+@pytest.mark.parametrize("project", SAVES)
+def test_options_that_make_no_model_are_refused(
+    project: str, clip: CLIPModel, clip_folder: Path, tmp_path: Path
+) -> None:
+    make, save = SAVES[project]
+    path = save(tmp_path / "a.pth", make(clip).state_dict())
+    for num_frames in (0, -1):
+        message = failure(path, tmp_path / "out", clip=clip_folder, num_frames=num_frames)
+        assert message == f"num_frames={num_frames} must be at least 1."
+    message = failure(path, tmp_path / "out", TypeError, clip=clip_folder, config="x")
+    assert message == "config must be a VideoCLIPConfig; got str."
 
 
 @pytest.mark.parametrize(

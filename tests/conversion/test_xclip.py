@@ -15,7 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from testing_utils import largest_difference, tiny_config, tiny_model, tiny_texts, tiny_videos
 
-from kinetext import VideoTextProcessor, XCLIPModel
+from kinetext import VideoCLIPConfig, VideoTextProcessor, XCLIPModel
 from kinetext.conversion.convert import convert_checkpoint
 from kinetext.data.small_tokenizer import small_tokenizer
 
@@ -289,6 +289,44 @@ def test_files_that_are_no_checkpoint_are_refused(state: dict, tmp_path: Path) -
     assert failure(path, out) == f"`model` in {path} is an empty state dict."
 
 
+def test_damaged_file_is_refused(state: dict, save: Callable[..., Path], tmp_path: Path) -> None:
+    path = save(state)
+    content = bytearray(path.read_bytes())
+    weights = state["visual.proj"].numpy().tobytes()
+    content[content.find(weights) + len(weights) // 2] ^= 0x40
+    path.write_bytes(content)
+    message = failure(path, tmp_path / "out")
+    wanted = r" is no readable PyTorch checkpoint \(\w+/data/\d+ in it is damaged\); is the download complete\?"
+    assert re.fullmatch(re.escape(str(path)) + wanted, message)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "fault"),
+    [
+        (torch.tensor([1, torch.nan]), "has NaN or infinite values"),
+        (torch.tensor([1, -torch.inf]).half(), "has NaN or infinite values"),
+        (torch.tensor([1, 2]), "is of torch.int64"),
+        (torch.zeros(2, dtype=torch.complex64), "is of torch.complex64"),
+        (torch.zeros(2).to(torch.float8_e4m3fn), "is of torch.float8_e4m3fn"),
+        (torch.eye(2).to_sparse(), "has the layout torch.sparse_coo"),
+        (torch.zeros(2, device="meta"), "has no values"),
+        (torch.zeros(0, 77, 8), "has no values"),
+    ],
+)
+def test_tensors_that_can_be_no_weights_are_named(
+    state: dict, save: Callable[..., Path], tmp_path: Path, tensor: torch.Tensor, fault: str
+) -> None:
+    path = save({**state, "logit_scale": tensor, "visual.proj": tensor})
+    assert failure(path, tmp_path / "out") == (
+        f"{path} has tensors that can be no weights (2): logit_scale {fault}, visual.proj {fault}."
+    )
+
+
+def test_keys_that_are_no_names_are_refused(state: dict, save: Callable[..., Path], tmp_path: Path) -> None:
+    path = save({**state, 3: torch.zeros(1)})
+    assert failure(path, tmp_path / "out") == f"`model` in {path} is no state dict: not a name is 3."
+
+
 # Transformers' folders
 
 
@@ -349,6 +387,22 @@ def test_transformers_folder_that_does_not_fit_is_refused(stock_folder: Path, tm
         "left over (1): extra\n"
         "other shapes (1): logit_scale (3,) instead of ()"
     )
+
+
+def test_transformers_folder_with_nan_is_refused(stock_folder: Path, tmp_path: Path) -> None:
+    edit_weights(stock_folder, lambda weights: weights["logit_scale"].fill_(torch.nan))
+    assert failure(stock_folder, tmp_path / "out") == (
+        f"{stock_folder} has tensors that can be no weights (1): logit_scale has NaN or infinite values."
+    )
+
+
+def test_a_configuration_of_another_class_is_refused(
+    state: dict, save: Callable[..., Path], stock_folder: Path, tmp_path: Path
+) -> None:
+    for source in (save(state), stock_folder):
+        for config, name in (("x", "str"), (VideoCLIPConfig(), "VideoCLIPConfig")):
+            message = failure(source, tmp_path / "out", TypeError, config=config)
+            assert message == f"config must be a XCLIPConfig; got {name}."
 
 
 def test_folder_of_another_model_is_refused(stock_folder: Path, tmp_path: Path) -> None:

@@ -53,6 +53,23 @@ def test_folders_tell_files_of_one_name_apart() -> None:
     assert list_fingerprint(ira) == list_fingerprint(ClipList(tuple(reversed(ira.clips)), ("run",)))
 
 
+def of(**labels: int) -> str:
+    """The fingerprint of clips named with `_` for each folder."""
+    clips = tuple(Clip(name.replace("_", "/") + ".mp4", "", label) for name, label in labels.items())
+    return list_fingerprint(ClipList(clips, NAMES))
+
+
+def test_labels_swapped_between_files_of_one_name_are_noticed() -> None:
+    assert of(a_1=0, b_1=1) != of(a_1=1, b_1=0)
+    assert of(a_c_1=0, b_c_1=1, d_1=1) != of(a_c_1=1, b_c_1=0, d_1=1)
+    assert of(a_1=0, a_1_1=1, b_2=0) != of(a_1=1, a_1_1=0, b_2=0)
+
+
+def test_only_the_folders_that_tell_files_apart_count() -> None:
+    assert of(root_a_1=0, root_b_1=1, root_b_2=0) == of(a_1=0, b_1=1, c_2=0) != of(a_1=0, c_1=1, c_2=0)
+    assert of(root_a_c_1=0, root_b_c_1=1, root_d_1=1) == of(a_c_1=0, b_c_1=1, d_1=1)
+
+
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_the_form_of_a_published_list_does_not_matter(shared_dir: Path, tmp_path: Path, split: int) -> None:
     names = load_label_list("ucf101").class_names

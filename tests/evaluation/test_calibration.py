@@ -189,16 +189,43 @@ def test_what_does_not_fit_is_refused(measure: Any, values: torch.Tensor, labels
         measure(values, labels)
 
 
+@pytest.mark.parametrize("measure", [expected_calibration_error, abstention_threshold])
+def test_logits_are_no_log_probabilities(measure: Any) -> None:
+    logits = torch.tensor([[2.0, 0.0], [1.0, 3.0]])
+    with pytest.raises(ValueError, match=r"^these are logits; log-probabilities are at most 0, and the highest is 3"):
+        measure(logits, torch.tensor([0, 1]))
+    measure(logits.log_softmax(dim=-1) + 1e-6, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "measure", [fit_temperature, negative_log_likelihood, expected_calibration_error, abstention_threshold]
+)
+def test_labels_are_whole_numbers_of_any_width(measure: Any) -> None:
+    labels = torch.tensor([0, 0, 0, 1, 0])
+    assert measure(GRADED, labels.int()) == measure(GRADED, labels)
+    with pytest.raises(ValueError, match="^labels are torch.float32; the ids of classes are whole numbers"):
+        measure(GRADED, labels.float())
+
+
+def test_one_class_has_no_temperature() -> None:
+    with pytest.raises(ValueError, match="^there is only one class, whose probability is 1 at every temperature"):
+        fit_temperature(torch.zeros(4, 1), torch.zeros(4).long())
+
+
 def test_settings_out_of_range_are_refused() -> None:
     labels = torch.zeros(5).long()
+    with pytest.raises(ValueError, match="^temperature=0 must be a positive number"):
+        negative_log_likelihood(GRADED, labels, 0)
     with pytest.raises(ValueError, match="^num_bins=0 must be at least 1"):
         expected_calibration_error(GRADED, labels, num_bins=0)
     for accuracy in (0, 1.1, True):
         with pytest.raises(ValueError, match=f"^accuracy={accuracy} must be a share above 0 and at most 1"):
             abstention_threshold(GRADED, labels, accuracy)
-    for temperature in (0, -1, math.inf, math.nan, "2", True):
+    for temperature in (0, -1, math.inf, math.nan, "2", True, 10**400):
         with pytest.raises(ValueError, match="must be a positive number"):
             Calibration(temperature)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^temperature=1e-320 is too low"):
+        Calibration(1e-320)
     with pytest.raises(ValueError, match="^threshold=1.5 must be a score from 0 to 1"):
         Calibration(1.0, 1.5)
 
@@ -212,9 +239,23 @@ def test_a_calibration_is_saved_in_a_folder_or_a_file(tmp_path: Path) -> None:
     assert calibration.save(tmp_path / "other.json") == tmp_path / "other.json"
     for path in (tmp_path, str(tmp_path / CALIBRATION_FILE), tmp_path / "other.json"):
         assert Calibration.load(path) == calibration
+    Calibration(np.float32(2), np.float32(0.5)).save(tmp_path)  # type: ignore[arg-type]
+    assert Calibration.load(tmp_path) == Calibration(2.0, 0.5)
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"temperature": -1}', '{"temperature": 1, "colour": "red"}', '"text"'])
+BAD_FILES = [
+    "[]",
+    "{",
+    '{"temperature": -1}',
+    '{"temperature": 1, "colour": "red"}',
+    '"text"',
+    f'{{"temperature": 1{"0" * 400}}}',
+    '{"temperature": 2, "fitted_on": [1]}',
+    '{"temperature": 2, "fitted_on": null}',
+]
+
+
+@pytest.mark.parametrize("content", BAD_FILES, ids=lambda content: content[:40])
 def test_a_file_that_is_no_calibration_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / CALIBRATION_FILE).write_text(content)
     with pytest.raises(ValueError, match=r"calibration.json is no calibration that kinetext wrote: "):

@@ -8,12 +8,21 @@ import pytest
 import torch
 from PIL import Image
 from rendered_clips import render_clip
-from testing_utils import tiny_clip, tiny_clip_config, tiny_model, tiny_moted
+from testing_utils import tiny_clip, tiny_clip_config, tiny_config, tiny_model, tiny_moted
 from transformers import ViTConfig, ViTModel
 from transformers import XCLIPModel as StockXCLIPModel
 
-from kinetext import MotedModel, VideoDecodeError, VideoFrames, VideoTextProcessor, XCLIPModel, load_video
+from kinetext import (
+    MotedModel,
+    VideoDecodeError,
+    VideoFrames,
+    VideoTextProcessor,
+    XCLIPForVideoClassification,
+    XCLIPModel,
+    load_video,
+)
 from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext.evaluation.class_texts import encode_class_texts
 from kinetext.evaluation.classify import Classification, classify_clips, load_model
 from kinetext.evaluation.contact_sheet import draw_contact_sheet
 from kinetext.evaluation.drawing import fitted, font
@@ -270,3 +279,9 @@ def test_other_picture_files_can_be_written(suffix: str, tmp_path: Path) -> None
     draw_contact_sheet([classified(2)], tmp_path / f"sheet{suffix}")
     with Image.open(tmp_path / f"sheet{suffix}") as picture:
         assert picture.width > 300
+
+
+def test_a_classifier_is_told_by_its_classes_in_order(processor: VideoTextProcessor) -> None:
+    classifier = XCLIPForVideoClassification(tiny_config(id2label={1: "jump", 0: "run"}))
+    with pytest.raises(ValueError, match=re.escape("reads no class texts: it tells apart ['run', 'jump']. Evaluate")):
+        encode_class_texts(classifier, processor, LABELS)

@@ -236,7 +236,7 @@ def test_the_verb_prints_values_differences_tests_and_classes(tmp_path: Path) ->
     )
     assert "not common: org/new: 2 failed" in text and "not common: org/[old]" not in text
     assert re.search(r"org/\[old\] +│ 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\]", text)
-    assert re.search(r"top1 +│ +\+0\.\d{4} │ \[\+0\.\d{4}, \+0\.\d{4}\]", text)
+    assert re.search(r"top-1 +│ +\+0\.\d{4} │ \[\+0\.\d{4}, \+0\.\d{4}\]", text)
     assert re.search(
         r"right in one only: \d+ clips in org/\[old\], \d+ in org/new; McNemar's exact test: p < 0.0001\n", text
     )

@@ -62,6 +62,28 @@ def test_multilabel_map_takes_any_number_of_classes_per_clip(load: Callable[[str
         load("multilabel_map").compute(predictions=SCORES, references=[[0], [3], [1], [1]])
 
 
+def test_multilabel_map_refuses_columns_of_0_and_1(load: Callable[[str], Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"shows the classes \[1, 0, 1\], one of them twice; give ids, not 0/1 columns"
+    ):
+        load("multilabel_map").compute(predictions=SCORES, references=[[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 0]])
+
+
+@pytest.mark.parametrize("name", ["topk_accuracy", "text_retrieval"])
+def test_k_is_one_or_several_whole_numbers(name: str, load: Callable[[str], Any]) -> None:
+    one = load(name).compute(predictions=SCORES, references=LABELS, k=1)
+    assert one == load(name).compute(predictions=SCORES, references=LABELS, k=[1])
+    for wrong in (0, [0], [1, -1], [1.5], [], None):
+        with pytest.raises(ValueError, match=r"must be whole numbers of at least 1, such as \[1, 5\]"):
+            load(name).compute(predictions=SCORES, references=LABELS, k=wrong)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_clips_are_refused(name: str, load: Callable[[str], Any]) -> None:
+    with pytest.raises(ValueError, match="there are no clips to measure; predictions and references are empty"):
+        load(name).compute(predictions=[], references=[])
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_clips_may_come_one_by_one_and_in_batches(name: str, load: Callable[[str], Any]) -> None:
     references: list[Any] = [[0], [2], [1], [1]] if name == "multilabel_map" else [0, 2, 1, 1]

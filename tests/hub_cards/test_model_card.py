@@ -93,7 +93,7 @@ def test_the_header_is_valid_and_claims_nothing_unknown(write: Callable[..., str
 
 def test_the_measured_numbers_are_in_the_card_with_their_counts(write: Callable[..., str]) -> None:
     card = write()
-    (row,) = table_rows(card, "| split | clips listed | decoded | top-1 | top-5 | mean of classes |")
+    (row,) = table_rows(card, "| split | clips listed | decoded | top-1 | top-5 | mean class accuracy |")
     assert row == ["`all`", "4", "3", "0.3333 (1)", "0.6667 (2)", "0.5000"]
     assert "4 classes; chance is 0.2500." in card
     assert "1x1 views of 8 frames, dense sampling at stride 2, 32 px of 37; texts in `a video of {}`." in card
@@ -108,7 +108,7 @@ def test_the_measured_numbers_are_in_the_header(write: Callable[..., str], folde
     assert shown == [
         ("accuracy", "top-1, protocol own-clips 1", 1 / 3),
         ("accuracy", "top-5, protocol own-clips 1", 2 / 3),
-        ("mean_class_accuracy", "mean of classes, protocol own-clips 1", 0.5),
+        ("mean_class_accuracy", "mean class accuracy, protocol own-clips 1", 0.5),
     ]
     assert {one.metric_args["sha256"] for one in results} == {PROTOCOL.sha256}
 
@@ -139,7 +139,7 @@ def test_a_card_without_result_states_no_number(write: Callable[..., str]) -> No
 
 def test_a_card_of_a_run_that_decoded_nothing_says_so(write: Callable[..., str]) -> None:
     card = write(result=result_of(PREDICTIONS[3]))
-    (row,) = table_rows(card, "| split | clips listed | decoded | top-1 | top-5 | mean of classes |")
+    (row,) = table_rows(card, "| split | clips listed | decoded | top-1 | top-5 | mean class accuracy |")
     assert row == ["`all`", "1", "0", "no clip decoded", "no clip decoded", "no clip decoded"]
     assert "nan" not in card and "model-index" not in card
 

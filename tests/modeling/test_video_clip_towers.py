@@ -118,6 +118,17 @@ def test_other_image_sizes_are_taken_when_asked_for(kind: str) -> None:
         model(pixel_values=videos, **tiny_texts())
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_size_of_a_tower_may_be_a_pair(kind: str, tmp_path: Path) -> None:
+    config = type(CONFIGS[kind])(**{**CONFIGS[kind].to_dict(), "image_size": (32, 32)})
+    model = VideoCLIPModel.from_towers(AutoModel.from_config(config), tiny_clip()).eval()
+    model.save_pretrained(tmp_path)
+    for one in (model, VideoCLIPModel.from_pretrained(tmp_path)):
+        assert one.get_video_features(tiny_videos()).pooler_output.isfinite().all()
+        with pytest.raises(ValueError, match=r"Input image size \(48\*48\) doesn't match model \(32\*32\)"):
+            one.get_video_features(tiny_videos(size=48))
+
+
 # Where towers come from
 
 
@@ -144,11 +155,21 @@ def test_weights_are_copied_from_models_and_folders(kind: str, tmp_path: Path) -
 def test_the_head_of_an_image_classifier_is_left_out(tmp_path: Path) -> None:
     classifier = ViTForImageClassification(ViTConfig(**SIZES, intermediate_size=60, num_labels=7))
     classifier.save_pretrained(tmp_path)
-    model = VideoCLIPModel.from_towers(tmp_path, tiny_clip())
-    for name, value in classifier.vit.state_dict().items():
-        assert torch.equal(model.state_dict()[f"vision_model.{name}"], value), name
-    tower: Any = model.config.vision_config
-    assert tower.num_labels == 2 and "LABEL_6" not in tower.to_json_string()
+    for source in (tmp_path, classifier):
+        model = VideoCLIPModel.from_towers(source, tiny_clip())
+        for name, value in classifier.vit.state_dict().items():
+            assert torch.equal(model.state_dict()[f"vision_model.{name}"], value), name
+        tower: Any = model.config.vision_config
+        assert tower.num_labels == 2 and "LABEL_6" not in tower.to_json_string()
+
+
+def test_the_widest_precision_of_the_towers_is_kept() -> None:
+    wide, half = torch.float32, torch.bfloat16
+    for vision, text, widest in ((half, half, half), (half, wide, wide), (wide, half, wide)):
+        model = VideoCLIPModel.from_towers(tiny_tower().to(vision), tiny_clip().to(text))
+        assert {parameter.dtype for parameter in model.parameters()} == {widest}
+    classifier = VideoCLIPForVideoClassification.from_towers(tiny_tower().to(half), tiny_clip())
+    assert {parameter.dtype for parameter in classifier.parameters()} == {half}
 
 
 def test_configurations_give_random_weights() -> None:

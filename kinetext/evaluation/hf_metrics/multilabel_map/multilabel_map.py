@@ -9,7 +9,7 @@ import datasets
 import evaluate
 import torch
 
-from kinetext.evaluation.metrics import mean_average_precision
+from kinetext.evaluation.metrics import mean_average_precision, scores_of
 
 _DESCRIPTION = """\
 Mean average precision of clips that show any number of classes: for each class, clips are ranked by its score, and the
@@ -49,7 +49,7 @@ class MultilabelMap(evaluate.Metric):
         )
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        scores = torch.tensor(predictions, dtype=torch.float64)  # (B, N)
+        scores = scores_of(predictions)  # (B, N)
         relevant = torch.zeros(scores.shape, dtype=torch.bool)
         for row, classes in enumerate(references):
             _check_classes(classes, scores.shape[1])
@@ -58,6 +58,8 @@ class MultilabelMap(evaluate.Metric):
 
 
 def _check_classes(classes: list[int], num_classes: int) -> None:
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"a clip shows the classes {classes}, one of them twice; give ids, not 0/1 columns.")
     wrong = [index for index in classes if not 0 <= index < num_classes]
     if wrong:
         raise ValueError(

@@ -10,7 +10,7 @@ import datasets
 import evaluate
 import torch
 
-from kinetext.evaluation.metrics import label_ranks, median_rank, recall_at
+from kinetext.evaluation.metrics import counts_of, label_ranks, median_rank, recall_at, scores_of
 
 _DESCRIPTION = """\
 How well the text of a clip is found among N texts: the share of clips for which it is among the first k (R@k), and the
@@ -21,7 +21,7 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions: per clip, the scores of all N texts.
     references: per clip, the index of its text, 0 to N - 1; texts that are nobody's are distractors.
-    k: the k to compute, (1, 5, 10) unless told otherwise.
+    k: the k to compute, one or several; (1, 5, 10) unless told otherwise.
 Returns:
     `recall_at_<k>` for each k, and `median_rank` (1 is the best; the mean of the two in the middle of an even number).
 Examples:
@@ -46,6 +46,7 @@ class TextRetrieval(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions: Any, references: Any, k: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-        ranks = label_ranks(torch.tensor(predictions, dtype=torch.float64), torch.tensor(references))
-        return {**{f"recall_at_{count}": recall_at(ranks, count) for count in k}, "median_rank": median_rank(ranks)}
+    def _compute(self, predictions: Any, references: Any, k: int | Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+        ranks = label_ranks(scores_of(predictions), torch.tensor(references))
+        recalls = {f"recall_at_{count}": recall_at(ranks, count) for count in counts_of(k)}
+        return {**recalls, "median_rank": median_rank(ranks)}

@@ -10,7 +10,7 @@ import datasets
 import evaluate
 import torch
 
-from kinetext.evaluation.metrics import label_ranks, mean_class_accuracy, recall_at
+from kinetext.evaluation.metrics import counts_of, label_ranks, mean_class_accuracy, recall_at, scores_of
 
 _DESCRIPTION = """\
 The share of clips whose class is among the k highest scores, and the mean of the top-1 shares of the classes.
@@ -21,7 +21,7 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions: per clip, the scores of all N classes (probabilities or logits).
     references: per clip, the id of its class, 0 to N - 1.
-    k: the k to compute, (1, 5) unless told otherwise.
+    k: the k to compute, one or several; (1, 5) unless told otherwise.
 Returns:
     `top<k>` for each k, and `mean_class_accuracy`: the mean over the classes with clips of their top-1 share.
 Examples:
@@ -46,10 +46,10 @@ class TopkAccuracy(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions: Any, references: Any, k: Sequence[int] = (1, 5)) -> dict[str, float]:
-        scores, labels = torch.tensor(predictions, dtype=torch.float64), torch.tensor(references)
+    def _compute(self, predictions: Any, references: Any, k: int | Sequence[int] = (1, 5)) -> dict[str, float]:
+        scores, labels = scores_of(predictions), torch.tensor(references)
         ranks = label_ranks(scores, labels)
         return {
-            **{f"top{count}": recall_at(ranks, count) for count in k},
+            **{f"top{count}": recall_at(ranks, count) for count in counts_of(k)},
             "mean_class_accuracy": mean_class_accuracy(ranks == 1, labels, scores.shape[1]),
         }
