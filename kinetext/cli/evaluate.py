@@ -61,6 +61,9 @@ def evaluate(
         return
     show_results([result, *([] if base is None else [base])])
     say(f"report: {escape(str(out / 'report.html'))}")
+    if not result.metrics()["num_decoded"]:
+        say("[bold red]failed:[/] no clip could be decoded; the report says why of each.")
+        raise typer.Exit(1)
 
 
 def _is_recipe(source: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 
 from ..descriptions.schema import normalised_name
 from .clip_lists import VIDEO_SUFFIXES, ClipList
 
-__all__ = ["list_fingerprint"]
+__all__ = ["clip_keys", "list_fingerprint"]
 
 
 def list_fingerprint(clips: ClipList) -> str:
@@ -23,18 +24,24 @@ def list_fingerprint(clips: ClipList) -> str:
     Args:
         clips: the list; what else a clip shows (`other_labels`) counts too.
     """
-    paths = [_without_ending(clip.clip_id) for clip in clips.clips]
-    uses = Counter(ending for path in set(paths) for ending in _endings(path))
     keys = sorted(
-        (
-            next((ending for ending in _endings(path) if uses[ending] == 1), path),
-            normalised_name(clips.class_names[label]),
-        )
-        for clip, path in zip(clips.clips, paths, strict=True)
+        (key, normalised_name(clips.class_names[label]))
+        for clip, key in zip(clips.clips, clip_keys([clip.clip_id for clip in clips.clips]), strict=True)
         for label in (clip.label, *clip.other_labels)
     )
     lines = "".join(f"{key}\t{name}\n" for key, name in keys)
     return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()  # file names may be no UTF-8
+
+
+def clip_keys(clip_ids: Sequence[str]) -> list[str]:
+    """What each clip of a list counts by: its file name without ending, with as many folders as tell it apart.
+
+    Args:
+        clip_ids: of all clips of the list.
+    """
+    paths = [_without_ending(clip_id) for clip_id in clip_ids]
+    uses = Counter(ending for path in set(paths) for ending in _endings(path))
+    return [next((ending for ending in _endings(path) if uses[ending] == 1), path) for path in paths]
 
 
 def _endings(path: str) -> list[str]:

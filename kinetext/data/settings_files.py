@@ -35,9 +35,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {closest[0]!r}?" if closest else "."
 
 
-def _layers(
-    path: Path, what: str, shipped: Path | None, inside: tuple[Path, ...]
-) -> list[tuple[Path, dict[Any, Any]]]:
+def _layers(path: Path, what: str, shipped: Path | None, inside: tuple[Path, ...]) -> list[tuple[Path, dict[Any, Any]]]:
     if path.resolve() in inside:
         raise ValueError(f"{path} is its own base, through {' and '.join(str(file) for file in inside)}.")
     if not path.is_file():

@@ -1,8 +1,9 @@
 """Results of one protocol side by side: differences with paired intervals, McNemar's test, and which classes changed.
 
-Results are compared on the clips that all of them decoded. Intervals draw clips, not rows: a clip that several splits
-hold is drawn in all of them or in none. In McNemar's test it counts once, for the result that has it right in more
-splits, as its rows are not independent.
+Results are compared on the clips that all of them decoded, or on all clips where the protocol counts failed ones as
+wrong. Lists may spell clips differently: they are joined as `list_fingerprint` counts them. Intervals draw clips, not
+rows: a clip that several splits hold is drawn in all of them or in none. In McNemar's test it counts once, for the
+result that has it right in more splits, as its rows are not independent.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data.list_facts import clip_keys
 from .evaluator import Prediction
 from .metrics import average_precisions
 from .protocol import Protocol
@@ -111,7 +113,7 @@ class Comparison:
 
     Attributes:
         protocol: of all of them.
-        num_common: clips, counted in each split, that all results decoded.
+        num_common: clips, counted in each split, that all results decoded, or list where failed ones are wrong.
         num_listed: clips, counted in each split, that any result lists.
         not_common: result -> why a clip is missing there ("failed" or "not listed") -> how often.
         values: result -> metric -> mean over splits (the protocol's), of the common clips.
@@ -174,15 +176,18 @@ def check_same_protocol(results: Mapping[str, ProtocolResult]) -> None:
 
 
 def class_values(result: ProtocolResult) -> dict[str, tuple[float, int]]:
-    """Class -> (share of its decoded clips that are right, how many there are in all splits), in no order.
+    """Class -> (share of its clips that are right, how many there are in all splits), in no order.
 
-    Where clips have several classes, it is average precision instead. Classes without clips are left out.
+    Failed clips are left out or wrong, as the protocol says. Where clips have several classes, it is average precision
+    instead. Classes without clips are left out.
     """
     protocol = result.protocol
     names = {split.name: protocol.split_classes(split) for split in protocol.splits}
-    decoded = {name: split.decoded for name, split in result.splits.items()}
-    num_clips = _clips_by_class(names, decoded)
-    return {name: (value, num_clips[name]) for name, value in _class_values(protocol.task, names, decoded).items()}
+    counted = {
+        name: [one for one in split.predictions if _counts(protocol, one)] for name, split in result.splits.items()
+    }
+    num_clips = _clips_by_class(names, counted)
+    return {name: (value, num_clips[name]) for name, value in _class_values(protocol.task, names, counted).items()}
 
 
 def names_of(sources: Sequence[str | os.PathLike[str]], results: Sequence[ProtocolResult]) -> list[str]:
@@ -220,22 +225,24 @@ def protocol_differences(first: Mapping[str, Any], second: Mapping[str, Any]) ->
 
 
 class _PairedClips:
-    """The clips that all results decoded, in one order, split by split."""
+    """The clips that count in all results, in one order, split by split."""
 
     def __init__(self, results: Mapping[str, ProtocolResult]) -> None:
         protocol = next(iter(results.values())).protocol
         self.task = protocol.task
         self.is_harmonic = protocol.split_mean == "harmonic"
         self.class_names = {split.name: protocol.split_classes(split) for split in protocol.splits}
+        self.num_texts = {split.name: len(protocol.split_texts(split)) for split in protocol.splits}
         by_name = {name: _by_clip(result) for name, result in results.items()}
         listed = list(dict.fromkeys(key for predictions in by_name.values() for key in predictions))
-        self.not_common = {name: _missing(predictions, listed) for name, predictions in by_name.items()}
-        common = [key for key in listed if all(key in own and own[key].error is None for own in by_name.values())]
+        self.not_common = {name: _missing(protocol, predictions, listed) for name, predictions in by_name.items()}
+        common = [key for key in listed if all(key in own and _counts(protocol, own[key]) for own in by_name.values())]
         self.num_listed, self.num_common = len(listed), len(common)
-        units = {clip: unit for unit, clip in enumerate(dict.fromkeys(clip for _, clip in common))}
+        clips = {key: next(iter(by_name.values()))[key].clip_id for key in common}  # as the first result spells them
+        units = {clip_id: unit for unit, clip_id in enumerate(dict.fromkeys(clips.values()))}
         self.num_units = len(units)
         self.units = {
-            name: np.array([units[clip] for split, clip in common if split == name], dtype=np.int64)
+            name: np.array([units[clips[key]] for key in common if key[0] == name], dtype=np.int64)
             for name in self.class_names
         }
         for split, rows in self.units.items():
@@ -285,7 +292,7 @@ class _PairedClips:
     def _statistics(self, name: str) -> dict[str, Statistic]:
         """Metric -> its mean over splits, as a statistic of how often each clip was drawn."""
         splits = [
-            _split_statistics(self.task, self.predictions[name][split], len(names))
+            _split_statistics(self.task, self.predictions[name][split], len(names), self.num_texts[split])
             for split, names in self.class_names.items()
         ]
         rows = list(self.units.values())
@@ -298,10 +305,11 @@ class _PairedClips:
 
     def _discordant(self, first: str, second: str) -> tuple[int, int]:
         """(clips that the first has right in more splits than the second, the reverse)."""
-        lead: Counter[str] = Counter()
-        for split in self.class_names:
-            for own, its in zip(self.predictions[first][split], self.predictions[second][split], strict=True):
-                lead[own.clip_id] += (its.rank == 1) - (own.rank == 1)
+        lead: Counter[int] = Counter()
+        for split, units in self.units.items():
+            predictions = (self.predictions[name][split] for name in (first, second))
+            for unit, own, its in zip(units.tolist(), *predictions, strict=True):
+                lead[unit] += (its.rank == 1) - (own.rank == 1)
         return sum(value < 0 for value in lead.values()), sum(value > 0 for value in lead.values())
 
     def _class_changes(self, first: str, second: str) -> tuple[ClassChange, ...]:
@@ -319,7 +327,7 @@ class _PairedClips:
 def _class_values(
     task: str, class_names: Mapping[str, Sequence[str]], predictions: Mapping[str, Sequence[Prediction]]
 ) -> dict[str, float]:
-    """Class -> share of its decoded clips that are right; mean over splits of its average precision if multi-label."""
+    """Class -> share of its clips that are right; mean over splits of its average precision if multi-label."""
     values: dict[str, list[float]] = {}
     for split, names in class_names.items():
         if task != "multi_label":
@@ -346,34 +354,53 @@ def _labels(prediction: Prediction) -> tuple[int, ...]:
     return (prediction.label, *sorted(prediction.other_labels))
 
 
-def _by_clip(result: ProtocolResult) -> dict[tuple[str, str], Prediction]:
-    return {(split, one.clip_id): one for split, evaluated in result.splits.items() for one in evaluated.predictions}
+_Key = tuple[str, str, int]  # split, what a clip counts by in its list, and which one of those that count by the same
 
 
-def _missing(predictions: Mapping[tuple[str, str], Prediction], listed: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Why clips that some result lists have no prediction here."""
+def _by_clip(result: ProtocolResult) -> dict[_Key, Prediction]:
+    found: dict[_Key, Prediction] = {}
+    for split, evaluated in result.splits.items():
+        predictions = evaluated.predictions
+        keys = clip_keys([one.clip_id for one in predictions])
+        place, seen = [0] * len(keys), Counter[str]()
+        for row in sorted(range(len(keys)), key=lambda row: (_labels(predictions[row]), predictions[row].clip_id)):
+            place[row] = seen[keys[row]]
+            seen[keys[row]] += 1
+        found |= {(split, key, number): one for key, number, one in zip(keys, place, predictions, strict=True)}
+    return found
+
+
+def _counts(protocol: Protocol, prediction: Prediction) -> bool:
+    return prediction.error is None or protocol.failed_clips == "wrong"
+
+
+def _missing(protocol: Protocol, predictions: Mapping[_Key, Prediction], listed: Sequence[_Key]) -> dict[str, int]:
+    """Why clips that some result lists have no prediction that counts here."""
     return {
-        "failed": sum(one.error is not None for one in predictions.values()),
+        "failed": sum(not _counts(protocol, one) for one in predictions.values()),
         "not listed": sum(key not in predictions for key in listed),
     }
 
 
-def _split_statistics(task: str, predictions: Sequence[Prediction], num_classes: int) -> dict[str, Statistic]:
-    """Metric -> statistic of the clips of one split."""
+def _split_statistics(
+    task: str, predictions: Sequence[Prediction], num_classes: int, num_texts: int
+) -> dict[str, Statistic]:
+    """Metric -> statistic of the clips of one split; failed ones among them are wrong, behind all texts."""
     if task == "multi_label":
         scores, relevant = _scores_and_relevant(predictions, num_classes)
         return {"map": map_of(scores.numpy(), relevant.numpy())}
-    ranks = np.array([one.rank for one in predictions], dtype=np.int64)
+    hits = {k: np.array([one.rank is not None and one.rank <= k for one in predictions]) for k in (1, 5, 10)}
     if task == "retrieval":
+        ranks = np.array([num_texts + 1 if one.rank is None else one.rank for one in predictions], dtype=np.int64)
         return {
-            **{f"recall_at_{k}": share_of(ranks <= k) for k in (1, 5, 10)},
+            **{f"recall_at_{k}": share_of(own) for k, own in hits.items()},
             "median_rank": median_of(ranks),
         }
     labels = np.array([one.label for one in predictions])
     return {
-        "top1": share_of(ranks <= 1),
-        "top5": share_of(ranks <= 5),
-        "mean_class_accuracy": class_mean_of(ranks <= 1, labels),
+        "top1": share_of(hits[1]),
+        "top5": share_of(hits[5]),
+        "mean_class_accuracy": class_mean_of(hits[1], labels),
     }
 
 

@@ -7,11 +7,13 @@ protocol ──► clips of its splits ─────────┐
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +23,9 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from .. import __version__
 from ..data.annotations import MAX_FAILED_SHARE
-from ..data.clip_lists import ClipList
+from ..data.clip_lists import Clip, ClipList
 from ..data.datasets import EvalClips
 from ..modeling.configuration_video_text import CLIP_TOWERS, class_names_of
 from ..modeling.modeling_video_clip import VideoCLIPConfig, VideoCLIPModel
@@ -32,8 +35,10 @@ from ..processing.video_decoding import DECODERS
 from .class_texts import encode_class_texts, join_banks, uses_descriptions
 from .classify import load_model
 from .evaluator import EvaluationResult, Scoring, evaluate_clips, write_json
+from .plots import draw_confusion_matrix, draw_hardest_confusions
 from .protocol import Protocol, Split, read_split
-from .results import ProtocolResult, model_facts
+from .report_page import REPORT_PAGE_NAME, write_report_page
+from .results import PREDICTIONS_NAME, RESULTS_NAME, ProtocolResult, model_facts
 from .score_journal import ScoreJournal
 
 __all__ = ["FROZEN_CLIP", "Loading", "evaluate_model", "evaluate_with_baseline", "processes", "read_clips_of"]
@@ -42,12 +47,13 @@ logger = logging.getLogger(__name__)
 
 FROZEN_CLIP = "frozen-clip"
 _CONFUSION_NAME, _HARDEST_NAME = "confusion.png", "hardest_confusions.png"
+_RUN_NAME, _BASELINE = "run.json", "baseline"
 _UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How clips get to the model; results do not depend on it.
+    """How clips get to the model: metrics do not depend on it, scores in their last digits on the batch size.
 
     Args:
         batch_size: clips that are loaded together.
@@ -58,6 +64,10 @@ class Loading:
     batch_size: int = 8
     num_workers: int = 0
     decoder: str = DECODERS[0]
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder={self.decoder!r} is unknown; choose one of {', '.join(DECODERS)}.")
 
 
 def processes() -> PartialState:
@@ -112,20 +122,25 @@ def evaluate_with_baseline(
     out, state = Path(output_dir), processes()
     loaded, processor = load_model(model)
     compared = None if baseline is None else _load_baseline(baseline, loaded, processor)
+    if compared is not None:
+        _check_same_size(loaded, compared[0])
+    _check_writable(out)
     started = time.monotonic()
     texts: dict[str, Any] = {"descriptions": descriptions, "settings": settings}
     result = evaluate_model(loaded, processor, protocol, clips, name=model, folder=out, loading=loading, **texts)
-    base = None
+    base, place = None, out / _BASELINE
+    if compared is None and state.is_main_process:
+        for stale in (RESULTS_NAME, PREDICTIONS_NAME):  # of an earlier evaluation
+            (place / stale).unlink(missing_ok=True)
     if compared is not None:
         if not uses_descriptions(compared[0]):
             texts = {}
-        place = out / "baseline"
         same = result.protocol  # with the frames, pixels and templates of the model: else the numbers do not compare
         base = evaluate_model(*compared, same, clips, name=str(baseline), folder=place, loading=loading, **texts)
     if state.is_main_process:
         seconds = time.monotonic() - started
         run = {"duration_s": seconds, "num_processes": state.num_processes, "device": str(state.device)}
-        write_json(out / "run.json", run | vars(loading or Loading()))
+        write_json(out / _RUN_NAME, run | vars(loading or Loading()))
         _write_report(out, result, base, run, descriptions if uses_descriptions(loaded) else None)
     state.wait_for_everyone()
     return result, base
@@ -165,13 +180,20 @@ def evaluate_model(
     model.to(state.device).eval()
     texts = _Texts(model, fitted, bound, descriptions)
     facts = model_facts(name, model.config.model_type, model.state_dict())
-    identity = [bound.sha256, facts["weights_sha256"], model.config.to_json_string(), fitted.contract, texts.read]
+    about_the_model = [facts["weights_sha256"], model.config.to_json_string(), fitted.contract, texts.read]
+    identity = [__version__, bound.sha256, *about_the_model, loading.decoder]
     results: dict[str, EvaluationResult] = {}
+    places: list[Path] = []
     for split, own in zip(bound.splits, clips, strict=True):
         bank, scoring = texts.encode(split)
         tokenizer = None if bank is None else bank.tokenizer_fingerprint
-        place = _sha256([*identity, tokenizer, split.name, [clip.clip_id for clip in own.clips]])[:16]
-        journal = ScoreJournal(folder / _UNFINISHED / place, barrier=state.wait_for_everyone)
+        place = (
+            folder
+            / _UNFINISHED
+            / _sha256([*identity, tokenizer, split.name, [_stamp(clip) for clip in own.clips]])[:16]
+        )
+        journal = ScoreJournal(place, barrier=state.wait_for_everyone)
+        places.append(place)
         dataset = EvalClips(own, fitted, num_clips=bound.num_clips, num_crops=bound.num_crops, decoder=loading.decoder)
         try:
             results[split.name] = evaluate_clips(
@@ -190,10 +212,35 @@ def evaluate_model(
     result = ProtocolResult(bound, facts, results, dict(settings or {}) if texts.reads_given else {})
     state.wait_for_everyone()  # until all journals are written
     if state.is_main_process:
+        _remove_stale(folder)
         result.write(folder)
-        shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another evaluation has something there, or nothing was ever written
+            (folder / _UNFINISHED).rmdir()
     state.wait_for_everyone()
     return result
+
+
+def _stamp(clip: Clip) -> list[Any]:
+    """What tells a video from another that takes its place: its file with size and time, else its name alone."""
+    if not isinstance(clip.source, (str, os.PathLike)) or not os.path.exists(clip.source):
+        return [clip.clip_id]
+    status = os.stat(clip.source)
+    return [clip.clip_id, os.path.realpath(clip.source), status.st_size, status.st_mtime_ns]
+
+
+def _remove_stale(folder: Path) -> None:
+    """Removes what an earlier evaluation left there, but for what is replaced as a whole."""
+    for name in (REPORT_PAGE_NAME, _RUN_NAME, _CONFUSION_NAME, _HARDEST_NAME):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _check_writable(folder: Path) -> None:
+    """Makes the folder; raises OSError if nothing can be written there, before anything is computed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 # Texts --------------------------------------------------------------------------------------------------------------
@@ -292,6 +339,13 @@ def _load_baseline(name: str, model: Any, processor: VideoTextProcessor) -> tupl
     return load_model(_published_name(model))
 
 
+def _check_same_size(model: Any, baseline: Any) -> None:
+    """Raises ValueError unless both take images of one size, without which there is no common protocol."""
+    size, other = (each.config.vision_config.image_size for each in (model, baseline))
+    if size != other:
+        raise ValueError(f"the baseline takes images of {other} px, the model of {size} px; name one of the same size.")
+
+
 def _towers_of(model: Any) -> VideoCLIPModel:
     """The CLIP that a MoTED holds, averaged over frames."""
     clip = VideoCLIPModel(VideoCLIPConfig.from_clip_config(model.config))
@@ -322,16 +376,11 @@ def _write_report(
     descriptions: Sequence[Sequence[str]] | None,
 ) -> None:
     """The page, and the pictures of the confusion matrix and of the hardest confusions with what the model read."""
-    from .plots import draw_confusion_matrix, draw_hardest_confusions
-    from .report_page import REPORT_PAGE_NAME, write_report_page
-
     protocol = result.protocol
     texts = protocol.class_texts
     if descriptions is not None:
         texts = tuple("\n".join([text, *own]) for text, own in zip(texts, descriptions, strict=True))
     write_report_page(out / REPORT_PAGE_NAME, result, texts=texts, baseline=baseline, run=run)
-    for name in (_CONFUSION_NAME, _HARDEST_NAME):  # of an earlier evaluation
-        (out / name).unlink(missing_ok=True)
     if protocol.task == "multi_label":
         return
     counts, title = result.confusion(), f"{result.model['name']}, protocol {protocol.name}"

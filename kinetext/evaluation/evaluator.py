@@ -121,9 +121,18 @@ class Scoring:
     def log_probabilities(self, logits: torch.Tensor, num_clips: int) -> torch.Tensor:
         """(B, N) float32, the mean of the probabilities over views and templates, of logits (B*V, M*N)."""
         logits = logits.double().view(num_clips, -1, self.num_templates, logits.shape[-1] // self.num_templates)
-        each = torch.nn.functional.logsigmoid(logits) if self.is_multi_label else logits.log_softmax(dim=-1)
-        each = each.flatten(1, 2)  # (B, V*M, N)
+        if self.is_multi_label:
+            return _mean_log_sigmoid(logits.flatten(1, 2)).float()
+        each = logits.log_softmax(dim=-1).flatten(1, 2)  # (B, V*M, N)
         return (each.logsumexp(dim=1) - math.log(each.shape[1])).float()
+
+
+def _mean_log_sigmoid(logits: torch.Tensor) -> torch.Tensor:
+    """Log of the mean over views of the sigmoid, (B, N) of (B, V, N); exact also where it is all but 0."""
+    num_views = math.log(logits.shape[1])
+    of_rest = torch.nn.functional.logsigmoid(-logits).logsumexp(dim=1) - num_views  # of 1 - mean
+    usual = torch.nn.functional.logsigmoid(logits).logsumexp(dim=1) - num_views
+    return torch.where(of_rest < -1, torch.log1p(-of_rest.exp()), usual)
 
 
 PLAIN = Scoring()

@@ -12,7 +12,7 @@ import numpy as np
 
 from .evaluator import Prediction
 
-__all__ = ["predictions_as_bytes", "read_predictions"]
+__all__ = ["predictions_as_bytes", "read_predictions", "readable"]
 
 
 def predictions_as_bytes(rows: Iterable[tuple[str, int, Prediction]]) -> bytes:
@@ -30,12 +30,12 @@ def predictions_as_bytes(rows: Iterable[tuple[str, int, Prediction]]) -> bytes:
     columns: dict[str, tuple[list[Any], Any]] = {
         "split": ([split for split, _, _ in rows], pyarrow.string()),
         "index": ([index for _, index, _ in rows], pyarrow.int32()),
-        "clip_id": ([_readable(each.clip_id) for each in predictions], pyarrow.string()),
+        "clip_id": ([readable(each.clip_id) for each in predictions], pyarrow.string()),
         "labels": ([[each.label, *each.other_labels] for each in predictions], pyarrow.list_(pyarrow.int32())),
         "predicted": ([each.predicted for each in predictions], pyarrow.int32()),
         "rank": ([each.rank for each in predictions], pyarrow.int32()),
         "log_probabilities": ([each.log_probabilities for each in predictions], pyarrow.list_(pyarrow.float32())),
-        "error": ([None if each.error is None else _readable(each.error) for each in predictions], pyarrow.string()),
+        "error": ([None if each.error is None else readable(each.error) for each in predictions], pyarrow.string()),
     }
     table = pyarrow.table({name: pyarrow.array(values, kind) for name, (values, kind) in columns.items()})
     content = io.BytesIO()
@@ -66,6 +66,6 @@ def _row(row: dict[str, Any]) -> tuple[str, int, Prediction]:
     return row["split"], row["index"], prediction
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """The text with what is no UTF-8, in the names of some files, written out."""
     return text.encode(errors="backslashreplace").decode()

@@ -131,6 +131,7 @@ class Protocol:
     note: str = ""
 
     def __post_init__(self) -> None:
+        self._check_types()
         for name, choices in (
             ("task", TASKS),
             ("template_average", AVERAGES),
@@ -145,7 +146,7 @@ class Protocol:
                     f"protocol {self.name!r}: {name}={getattr(self, name)!r}; choose one of "
                     f"{', '.join(str(choice) for choice in choices if choice is not None)}."
                 )
-        for name in ("version", "num_frames", "stride", "short_side", "crop_size", "num_clips"):
+        for name in ("version", "num_frames", "stride", "short_side", "crop_size", "num_clips", "num_crops"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"protocol {self.name!r}: {name}={value!r} must be a whole number of at least 1.")
@@ -157,6 +158,19 @@ class Protocol:
         self._check_texts()
         self._check_splits()
 
+    def _check_types(self) -> None:
+        where = f"protocol {self.name!r}"
+        for field in ("name", "dataset", "note"):
+            _check_string(f"{where}: {field}", getattr(self, field))
+        for field in ("classes", "class_texts", "listed_classes", "distractors", "templates"):
+            _check_strings(f"{where}: {field}", getattr(self, field))
+        for split in self.splits:
+            _check_string(f"{where}: the name of a split", split.name)
+            for field in ("clips", "classes"):
+                _check_strings(f"{where}, {split.name}: {field}", getattr(split, field))
+            if split.clips_sha256 is not None:
+                _check_string(f"{where}, {split.name}: clips_sha256", split.clips_sha256)
+
     def _check_texts(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
             raise ValueError(f"the protocol name {self.name!r} holds more than letters, digits, dots, hyphens and _.")
@@ -166,14 +180,16 @@ class Protocol:
             raise ValueError(
                 f"protocol {self.name!r}: {len(self.class_texts)} class_texts for {len(self.classes)} classes."
             )
-        for text, count in Counter([*self.class_texts, *self.distractors]).items():
+        read = [_as_read(text) for text in self.class_texts]
+        for text, count in Counter([*read, *map(_as_read, self.distractors)]).items():
             if count > 1:
-                of_text = [name for name, own in zip(self.classes, self.class_texts, strict=True) if own == text]
+                of_text = [name for name, own in zip(self.classes, read, strict=True) if own == text]
                 what = (
                     f"the classes {of_text} have the same text" if len(of_text) > 1 else "a distractor is there twice"
                 )
                 raise ValueError(
-                    f"{what}, {text!r}; give each its own (class_texts), as nothing else tells them apart."
+                    f"{what}, {text!r}; give each its own (class_texts), as nothing else tells them apart: case and "
+                    "spaces do not count."
                 )
         if self.templates is not None and (not self.templates or any(each.count("{}") != 1 for each in self.templates)):
             raise ValueError(
@@ -187,6 +203,14 @@ class Protocol:
         for split in self.splits:
             if unknown := sorted(set(split.classes or ()) - set(self.classes)):
                 raise ValueError(f"protocol {self.name!r}, {split.name}: {unknown} are none of its classes.")
+            if not self.split_classes(split) or len(self.split_texts(split)) < 2:
+                raise ValueError(
+                    f"protocol {self.name!r}, {split.name}: its classes={split.classes} and the distractors are not "
+                    "two texts, so nothing is chosen between; give it another class, or the protocol distractors."
+                )
+        listed = Counter(self.listed_classes or ())
+        if twice := [name for name, count in listed.items() if count > 1]:
+            raise ValueError(f"protocol {self.name!r}: listed_classes names {twice} twice; name each once.")
         if self.listed_classes is not None and (unknown := sorted(set(self.classes) - set(self.listed_classes))):
             raise ValueError(f"protocol {self.name!r}: the classes {unknown} are none of listed_classes.")
 
@@ -215,6 +239,12 @@ class Protocol:
         of_class = dict(zip(self.classes, self.class_texts, strict=True))
         return (*(of_class[name] for name in self.split_classes(split)), *self.distractors)
 
+    @property
+    def chance(self) -> float | None:
+        """What guessing reaches at the primary metric; None for mAP, and where splits differ in how many texts."""
+        counts = {len(self.split_texts(split)) for split in self.splits}
+        return 1 / counts.pop() if len(counts) == 1 and self.task != "multi_label" else None
+
     def processor(self, processor: VideoTextProcessor) -> VideoTextProcessor:
         """A processor like this one that takes frames and pixels as the protocol says."""
         given = {name: getattr(self, name) for name in _OF_THE_MODEL if getattr(self, name) is not None}
@@ -236,6 +266,28 @@ class Protocol:
             for split, own in zip(self.splits, clips, strict=True)
         )
         return replace(self, **used, splits=splits)
+
+
+def _as_read(text: str) -> str:
+    """A text without case and spaces that tokenizers do not see."""
+    return " ".join(text.casefold().split())
+
+
+def _check_string(what: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{what}={value!r} must be text; write it in quotes, as YAML reads bare yes, no, null, numbers, dates and "
+            "`a: b` as something else."
+        )
+
+
+def _check_strings(what: str, values: Any) -> None:
+    if values is None:  # where a field may be left out
+        return
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(f"{what}={values!r} must be a list.")
+    for value in values:
+        _check_string(f"an entry of {what}", value)
 
 
 def own_clips(class_names: Sequence[str], class_texts: Sequence[str], **fields: Any) -> Protocol:
@@ -405,7 +457,7 @@ def _protocol(path: Path, settings: Mapping[str, Any]) -> Protocol:
     fields["class_texts"] = _class_texts(fields.get("class_texts", "spoken"), fields["classes"], listed)
     fields["classes"] = listed
     if "listed_classes" in fields:
-        fields["listed_classes"] = _class_names(fields["listed_classes"])
+        fields["listed_classes"] = _class_names(fields["listed_classes"], "listed_classes")
     fields["distractors"] = _distractors(fields.get("distractors", []))
     if "templates" in fields:
         fields["templates"] = _templates(fields["templates"])
@@ -421,7 +473,7 @@ def _split(settings: Any) -> Split:
     fields = dict(settings)
     if "clips" in fields:
         clips = fields["clips"]
-        fields["clips"] = (clips,) if isinstance(clips, str) else tuple(map(str, _listed("clips", clips)))
+        fields["clips"] = (clips,) if isinstance(clips, str) else _texts("clips", clips)
     if fields.get("classes") is not None:
         fields["classes"] = _class_names(fields["classes"])
     return Split(**fields)
@@ -433,17 +485,22 @@ def _listed(name: str, value: Any) -> list[Any]:
     return value
 
 
-def _class_names(value: Any) -> tuple[str, ...]:
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    _check_strings(name, _listed(name, value))
+    return tuple(value)
+
+
+def _class_names(value: Any, name: str = "classes") -> tuple[str, ...]:
     if isinstance(value, str):
         return load_label_list(value).class_names
-    return tuple(map(str, _listed("classes", value)))
+    return _texts(name, value)
 
 
 def _class_texts(value: Any, classes: Any, names: tuple[str, ...]) -> tuple[str, ...]:
     if isinstance(value, dict):
         return _descriptions(value, names)
     if isinstance(value, list):
-        return tuple(map(str, value))
+        return _texts("class_texts", value)
     if value == "names" or (value == "spoken" and not isinstance(classes, str)):
         return names
     if value == "spoken":
@@ -456,9 +513,8 @@ def _class_texts(value: Any, classes: Any, names: tuple[str, ...]) -> tuple[str,
 def _distractors(value: Any) -> tuple[str, ...]:
     if isinstance(value, dict):
         settings = dict(value)
-        names = _listed("classes of distractors", settings.pop("classes", None))
-        return _descriptions(settings, tuple(map(str, names)))
-    return tuple(map(str, _listed("distractors", value)))
+        return _descriptions(settings, _texts("classes of distractors", settings.pop("classes", None)))
+    return _texts("distractors", value)
 
 
 def _descriptions(settings: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -467,8 +523,10 @@ def _descriptions(settings: Mapping[str, Any], names: tuple[str, ...]) -> tuple[
         raise ValueError(f"texts from descriptions have no setting {unknown[0]!r}; use descriptions, kind and masked.")
     if "descriptions" not in settings:
         raise ValueError(f"{dict(settings)} are texts from descriptions and do not name their descriptions.")
-    kind = settings.get("kind", "characteristic")
-    loaded = load_descriptions(settings["descriptions"], kinds=[kind], masked=bool(settings.get("masked", False)))
+    kind, masked = settings.get("kind", "characteristic"), settings.get("masked", False)
+    if not isinstance(masked, bool):
+        raise ValueError(f"masked={masked!r} must be true or false, without quotes.")
+    loaded = load_descriptions(settings["descriptions"], kinds=[kind], masked=masked)
     texts = loaded.for_classes(names)
     for name, of_class in zip(names, texts, strict=True):
         if len(of_class) != 1:
@@ -479,4 +537,4 @@ def _descriptions(settings: Mapping[str, Any], names: tuple[str, ...]) -> tuple[
 def _templates(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,) if "{}" in value else load_templates(value)
-    return tuple(map(str, _listed("templates", value)))
+    return _texts("templates", value)

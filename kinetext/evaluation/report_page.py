@@ -92,7 +92,7 @@ def _context(
         "title": names[False],
         "protocol": protocol,
         "primary": primary,
-        "chance": _chance(protocol),
+        "chance": protocol.chance,
         "content": content,
         "metrics": _shown_metrics(content["metrics"]),
         "interval": content["splits"][0]["intervals"].get(primary) if len(content["splits"]) == 1 else None,
@@ -125,12 +125,6 @@ def _shown_metrics(metrics: Mapping[str, Any]) -> list[str]:
     """The metrics that are columns: not counts, coverage and bounds, which stand elsewhere."""
     hidden = (_COUNT_SUFFIX, "_worst", "_best", "coverage", "num_decoded", "num_listed")
     return [name for name in metrics if not name.endswith(hidden)]
-
-
-def _chance(protocol: Protocol) -> float | None:
-    """What guessing reaches at the primary metric, if splits have as many candidates."""
-    counts = {len(protocol.split_texts(split)) for split in protocol.splits}
-    return 1 / counts.pop() if len(counts) == 1 and protocol.task != "multi_label" else None
 
 
 def _baseline(names: Mapping[bool, str], result: ProtocolResult, baseline: ProtocolResult) -> dict[str, Any]:

@@ -19,9 +19,9 @@ import torch
 
 from .. import __version__
 from ..descriptions.files import write_atomically
-from .evaluator import EvaluationResult, write_json
-from .metrics import class_accuracies, mean_average_precision, median_rank, recall_at
-from .prediction_files import predictions_as_bytes, read_predictions
+from .evaluator import EvaluationResult, Prediction, write_json
+from .metrics import class_accuracies, mean_average_precision, median_rank
+from .prediction_files import predictions_as_bytes, read_predictions, readable
 from .protocol import Protocol, Split
 from .statistics import bootstrap_interval, class_mean_of, map_of, mean_and_std, median_of, share_of
 
@@ -48,8 +48,10 @@ METRIC_TITLES = {  # how metrics are called where people read, in this order
     "median_rank": "median rank",
     "map": "mAP",
 }
-_SHARES = set(METRIC_TITLES) - {"median_rank"}
 _PRIMARY = {"classification": "top1", "retrieval": "recall_at_1", "multi_label": "map"}
+_BOUNDS = {f"{name}_{bound}" for name in _PRIMARY.values() for bound in ("worst", "best")}
+_SHARES = (set(METRIC_TITLES) - {"median_rank"}) | _BOUNDS
+_COMPUTED = ("metrics", "std", "splits", "predictions_sha256")  # of results.json: what follows from the predictions
 _PACKAGES = ("torch", "transformers", "av")
 
 
@@ -117,8 +119,8 @@ class ProtocolResult:
                 "name": name,
                 "metrics": metrics[name],
                 "intervals": _intervals(protocol, result),
-                "class_accuracy": _class_accuracy(result),
-                "failed": result.failed,
+                "class_accuracy": _class_accuracy(protocol, result),
+                "failed": {readable(clip_id): readable(reason) for clip_id, reason in result.failed.items()},
             }
             for name, result in self.splits.items()
         ]
@@ -130,6 +132,7 @@ class ProtocolResult:
             "metrics": self.metrics(),
             "std": self.std(),
             "splits": splits,
+            "predictions_sha256": _predictions_sha256(self.splits),
             "versions": {"kinetext": __version__} | {package: version(package) for package in _PACKAGES},
         }
         return _without_nan(content)
@@ -168,24 +171,39 @@ def read_result(source: str | os.PathLike[str]) -> ProtocolResult:
     predictions = path.with_name(PREDICTIONS_NAME)
     if not predictions.is_file():
         raise FileNotFoundError(f"{predictions} is missing: it lies beside {RESULTS_NAME} and holds its predictions.")
+    try:
+        result = _restored(content, read_predictions(predictions))
+        written = {name: content[name] for name in _COMPUTED}
+        own = {name: value for name, value in result.as_dict().items() if name in _COMPUTED}
+        is_whole = own == written and result.protocol.sha256 == content["protocol"]["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no whole result of `kinetext eval` ({error!r}); evaluate again.") from error
+    if not is_whole:
+        raise ValueError(
+            f"{path} and {predictions} are not of the same evaluation, or were changed by hand. Evaluate again."
+        )
+    return result
+
+
+def _restored(content: Mapping[str, Any], rows: Sequence[tuple[str, int, Prediction]]) -> ProtocolResult:
     protocol = _protocol(content["protocol"]["content"])
-    if protocol.sha256 != content["protocol"]["sha256"]:
-        raise ValueError(f"{path} was changed by hand: its protocol has another SHA-256 than it says. Evaluate again.")
-    rows = read_predictions(predictions)
     splits = {
         split.name: EvaluationResult(
             protocol.split_classes(split), tuple(prediction for name, _, prediction in rows if name == split.name)
         )
         for split in protocol.splits
     }
-    result = ProtocolResult(protocol, content["model"], splits, content["settings"])
-    written = {split["name"]: split["metrics"] for split in content["splits"]}
-    num_listed = [len(each.predictions) for each in splits.values()]
-    if num_listed != [split.num_clips for split in protocol.splits] or _without_nan(
-        [result.split_metrics(), result.metrics()]
-    ) != [written, content["metrics"]]:
-        raise ValueError(f"{path} and {predictions} are not of the same evaluation, or were changed. Evaluate again.")
-    return result
+    return ProtocolResult(protocol, content["model"], splits, content["settings"])
+
+
+def _predictions_sha256(splits: Mapping[str, EvaluationResult]) -> str:
+    """SHA-256 of what was predicted, but for the scores, whose last digits depend on how clips are batched."""
+    rows = [
+        [split, readable(each.clip_id), each.label, *each.other_labels, each.predicted, each.rank]
+        for split, result in splits.items()
+        for each in result.predictions
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def primary_metric(protocol: Protocol) -> str:
@@ -228,15 +246,18 @@ def _measure(protocol: Protocol, result: EvaluationResult) -> dict[str, float]:
     counts = {"num_decoded": num_decoded, "num_listed": num_listed, "coverage": num_decoded / num_listed}
     if protocol.task == "multi_label":
         return {"map": mean_average_precision(*_scores_and_relevant(result)), **counts}
-    ranks = _ranks(protocol, result)
-    k_of = _k_of(protocol)
-    accuracies = {name: recall_at(ranks, k) for name, k in k_of.items()}
-    hits = {f"{name}_count": int((ranks <= k).sum()) for name, k in k_of.items()}
-    more = {"median_rank": median_rank(ranks)} if protocol.task == "retrieval" else _class_mean(result)
+    counted = _counted(protocol, result)
+    hits = {name: _hits(counted, k) for name, k in _k_of(protocol).items()}
+    shares = {name: float(own.double().mean()) for name, own in hits.items()}
+    right = {f"{name}_count": int(own.sum()) for name, own in hits.items()}
+    more = {"median_rank": median_rank(_ranks(protocol, result))}
+    if protocol.task == "classification":
+        accuracies = [share for share in _class_accuracy(protocol, result).values() if share is not None]
+        more = {"mean_class_accuracy": statistics.fmean(accuracies) if accuracies else float("nan")}
     primary = primary_metric(protocol)
-    right, num_failed = hits[f"{primary}_count"], num_listed - num_decoded
-    bounds = {f"{primary}_worst": right / num_listed, f"{primary}_best": (right + num_failed) / num_listed}
-    return {**accuracies, **more, **bounds, **hits, **counts}
+    at_least, num_failed = right[f"{primary}_count"], num_listed - num_decoded
+    bounds = {f"{primary}_worst": at_least / num_listed, f"{primary}_best": (at_least + num_failed) / num_listed}
+    return {**shares, **more, **bounds, **right, **counts}
 
 
 def _harmonic_mean(name: str, values: Sequence[float]) -> float:
@@ -251,24 +272,30 @@ def _k_of(protocol: Protocol) -> dict[str, int]:
     return {"top1": 1, "top5": 5}
 
 
+def _counted(protocol: Protocol, result: EvaluationResult) -> list[Prediction]:
+    """The clips that count: decoded ones, and failed ones where they are wrong."""
+    return list(result.predictions) if protocol.failed_clips == "wrong" else result.decoded
+
+
+def _hits(predictions: Sequence[Prediction], k: int) -> torch.Tensor:
+    """Whether the label is among the first k, bool (B,); of a failed clip it is not."""
+    return torch.tensor([each.rank is not None and each.rank <= k for each in predictions], dtype=torch.bool)
+
+
 def _ranks(protocol: Protocol, result: EvaluationResult) -> torch.Tensor:
     """(B,) rank of each label; of failed clips, where they are wrong, behind all texts."""
-    ranks = torch.from_numpy(result.ranks)
-    if protocol.failed_clips == "wrong":
-        last = len(protocol.classes) + len(protocol.distractors) + 1
-        ranks = torch.cat([ranks, torch.full((len(result.failed),), last)])
-    return ranks
+    last = len(result.class_names) + len(protocol.distractors) + 1
+    ranks = [last if each.rank is None else each.rank for each in _counted(protocol, result)]
+    return torch.tensor(ranks, dtype=torch.int64)
 
 
-def _class_mean(result: EvaluationResult) -> dict[str, float]:
-    shares = [share for share in _class_accuracy(result).values() if share is not None]
-    return {"mean_class_accuracy": statistics.fmean(shares) if shares else float("nan")}
-
-
-def _class_accuracy(result: EvaluationResult) -> dict[str, float | None]:
-    """Class -> share of its decoded clips whose label comes first; None without any."""
-    labels = torch.tensor([prediction.label for prediction in result.decoded], dtype=torch.int64)
-    shares = class_accuracies(torch.from_numpy(result.ranks) == 1, labels, len(result.class_names)).tolist()
+def _class_accuracy(protocol: Protocol, result: EvaluationResult) -> dict[str, float | None]:
+    """Class -> share of its clips whose label comes first, None without any; nothing where clips have several."""
+    if protocol.task == "multi_label":
+        return {}
+    counted = _counted(protocol, result)
+    labels = torch.tensor([prediction.label for prediction in counted], dtype=torch.int64)
+    shares = class_accuracies(_hits(counted, 1), labels, len(result.class_names)).tolist()
     return {name: None if math.isnan(share) else share for name, share in zip(result.class_names, shares, strict=True)}
 
 
@@ -286,15 +313,14 @@ def _intervals(protocol: Protocol, result: EvaluationResult) -> dict[str, list[f
     """Metric -> 95 % bootstrap interval over clips."""
     if protocol.task == "multi_label":
         return {"map": list(bootstrap_interval(map_of(*_scores_and_relevant(result)), len(result.decoded)))}
-    ranks = _ranks(protocol, result).numpy()
-    of_metric = {name: share_of(ranks <= k) for name, k in _k_of(protocol).items()}
+    counted = _counted(protocol, result)
+    of_metric = {name: share_of(_hits(counted, k).numpy()) for name, k in _k_of(protocol).items()}
     if protocol.task == "retrieval":
-        of_metric["median_rank"] = median_of(ranks)
-    intervals = {name: list(bootstrap_interval(statistic, len(ranks))) for name, statistic in of_metric.items()}
-    if protocol.task == "classification":
-        of_classes = class_mean_of(result.ranks == 1, [prediction.label for prediction in result.decoded])
-        intervals["mean_class_accuracy"] = list(bootstrap_interval(of_classes, len(result.decoded)))
-    return intervals
+        of_metric["median_rank"] = median_of(_ranks(protocol, result).numpy())
+    elif counted:
+        labels = [prediction.label for prediction in counted]
+        of_metric["mean_class_accuracy"] = class_mean_of(_hits(counted, 1).numpy(), labels)
+    return {name: list(bootstrap_interval(statistic, len(counted))) for name, statistic in of_metric.items()}
 
 
 # JSON ---------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from ..descriptions.files import write_atomically
 from ..evaluation.evaluator import write_json
+from ..evaluation.protocol import Protocol
 from ..evaluation.results import METRIC_TITLES, ProtocolResult, model_facts, primary_metric, read_result
 from .markdown import cell, code, one_line
 
@@ -24,7 +25,8 @@ EVALUATION_FILES = "evaluation_*.json"  # copies of results, beside the card
 HUB_RESULTS = ".eval_results/kinetext.yaml"
 
 _TASKS = {"classification": "video-classification", "retrieval": "video-text-retrieval"}
-_SECTION = re.compile(r"^## Measured\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(r"^## Measured[ \t]*$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_NO_PARAGRAPH = re.compile(r"^(?=#|```|~~~)")  # what makes a heading or code of a text
 
 
 def add_results(folder: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]]) -> None:
@@ -112,17 +114,34 @@ def _entry(result: ProtocolResult) -> EvalResultEntry:
 
 def _of_protocol(result: ProtocolResult) -> str:
     protocol = result.protocol
-    num_texts = len(protocol.split_texts(protocol.splits[0]))
-    distractors = f" and {len(protocol.distractors)} distractors" if protocol.distractors else ""
     lines = [
         f"### {protocol.name}, version {protocol.version}",
         _table(result),
-        f"{len(protocol.split_classes(protocol.splits[0]))} classes{distractors}; chance is {1 / num_texts:.4f}. "
-        f"{_clips_and_views(result)} In brackets: how many clips, counted over decoded ones.",
+        f"{_candidates(protocol)}. {_clips_and_views(result)} {_counted(protocol)}",
         f"Protocol, without which these numbers compare to no others: SHA-256 {code(protocol.sha256)}.",
-        *([protocol.note.strip()] if protocol.note else []),
+        *([_NO_PARAGRAPH.sub(lambda _: "\\", one_line(protocol.note))] if protocol.note.strip() else []),
     ]
     return "\n\n".join(lines)
+
+
+def _candidates(protocol: Protocol) -> str:
+    counts = {split.name: len(protocol.split_classes(split)) for split in protocol.splits}
+    if len(set(counts.values())) == 1:
+        text = f"{next(iter(counts.values()))} classes"
+    else:
+        text = ", ".join(f"{count} classes in {code(name)}" for name, count in counts.items())
+    if protocol.distractors:
+        text += f" and {len(protocol.distractors)} distractors" + (" in each" if len(set(counts.values())) > 1 else "")
+    return text if protocol.chance is None else f"{text}; chance is {protocol.chance:.4f}"
+
+
+def _counted(protocol: Protocol) -> str:
+    """Over which clips the numbers are."""
+    if protocol.task == "multi_label":
+        return "Measured over decoded clips."
+    if protocol.failed_clips == "wrong":
+        return "In brackets: how many clips, counted over listed ones; one that cannot be decoded is wrong."
+    return "In brackets: how many clips, counted over decoded ones."
 
 
 def _clips_and_views(result: ProtocolResult) -> str:

@@ -65,6 +65,7 @@ def push_run(
     missing = [name for name in _NEEDED if not any(folder.glob(name))]
     if missing:
         raise ValueError(f"{folder} has no {', no '.join(missing)}; push the output folder of a finished run.")
+    _check_licensed(folder / "README.md", license)
     if results:
         add_results(folder, results)
     _address_card(folder / "README.md", repo_id, license)
@@ -86,20 +87,21 @@ def push_run(
         raise type(error)(f"{error}\nThe folder {folder} is complete; push it again with: {again}") from error
 
 
-def _address_card(path: Path, repo_id: str, license: str | None) -> None:
-    """Has the card name a licence, and its code load the repository that it will lie in.
-
-    Raises:
-        ValueError: if `license` is no licence id, or neither it nor the card names one.
-    """
-    card = ModelCard.load(path)
+def _check_licensed(path: Path, license: str | None) -> None:
+    """Raises ValueError if `license` is no licence id, or neither it nor the card names one."""
     if license is not None:
         check_license(license)
-        card.data.license = license
-    if not card.data.license:
+    elif not ModelCard.load(path).data.license:
         raise ValueError(
             f"{path} names no licence, and without one nobody may use the weights: give --license, e.g. apache-2.0 or "
             "cc-by-nc-4.0 (the Hub's ids; data sets such as Kinetics may ask for a non-commercial one)."
         )
+
+
+def _address_card(path: Path, repo_id: str, license: str | None) -> None:
+    """Has the card name the licence that is given, and its code load the repository that it will lie in."""
+    card = ModelCard.load(path)
+    if license is not None:
+        card.data.license = license
     card.text = _LOADED_NAME.sub(lambda _: f"from_pretrained({json.dumps(repo_id)}", card.text)
     write_atomically(path, str(card).encode())

@@ -12,7 +12,7 @@ from synthetic_results import synthetic_protocol, synthetic_result
 from typer.testing import CliRunner, Result
 
 from kinetext.cli.compare import compare
-from kinetext.evaluation.compare import compare_results, names_of, protocol_differences
+from kinetext.evaluation.compare import class_values, compare_results, names_of, protocol_differences
 from kinetext.evaluation.evaluator import EvaluationResult, Prediction
 from kinetext.evaluation.protocol import Protocol, Split
 from kinetext.evaluation.results import ProtocolResult
@@ -202,6 +202,51 @@ def test_clips_that_one_result_does_not_list_are_counted() -> None:
     done = compare_results({"A": first, "B": second})
     assert (done.num_common, done.num_listed) == (1, 3)
     assert done.not_common["B"] == {"failed": 1, "not listed": 1}
+
+
+@pytest.mark.parametrize("task", ["classification", "retrieval"])
+def test_failed_clips_are_wrong_where_the_protocol_says_so(task: str) -> None:
+    protocol = protocol_of_splits("split 1", "split 2", failed_clips="wrong", task=task)
+    first = synthetic_result(protocol, failed={"wave/00.avi": "no frames", "jump/01.avi": "no frames"})
+    results = {"A": first, "B": synthetic_result(protocol, failed={"wave/00.avi": "no frames"})}
+    done = compare_results(results)
+    assert done.num_common == done.num_listed == 36
+    assert done.not_common["A"] == {"failed": 0, "not listed": 0}
+    for name, result in results.items():
+        values = {metric: found.value for metric, found in done.values[name].items()}
+        assert values == pytest.approx({metric: result.metrics()[metric] for metric in values})
+    (pair,) = done.pairs
+    assert (pair.only_first, pair.only_second) == (0, 1)  # jump/01, in both splits
+    assert {change.class_name: change.first for change in pair.classes} == {
+        name: value for name, (value, _) in class_values(first).items()
+    }
+    assert {num_clips for _, num_clips in class_values(first).values()} == {12}
+
+
+def test_lists_that_spell_clips_in_other_ways_are_joined() -> None:
+    protocol = protocol_of_splits("split 1", "split 2")
+    first, second = synthetic_result(protocol), synthetic_result(protocol, skill=0, seed=7)
+    expected = compare_results({"A": first, "B": second})
+
+    def respelt(prediction: Prediction) -> Prediction:
+        return replace(prediction, clip_id=f"videos/{prediction.clip_id.removesuffix('.avi')}")
+
+    splits = {
+        name: EvaluationResult(split.class_names, tuple(map(respelt, split.predictions)))
+        for name, split in second.splits.items()
+    }
+    assert compare_results({"A": first, "B": replace(second, splits=splits)}) == expected
+    assert expected.num_common == expected.num_listed == 36
+
+
+def test_a_clip_that_is_listed_twice_counts_twice() -> None:
+    protocol = protocol_of_splits()
+    result = result_of_ranks(protocol, {"all": [1, 2, 1]})
+    predictions = result.splits["all"].predictions
+    twice = replace(result, splits={"all": EvaluationResult(NAMES, (*predictions, predictions[1]))})
+    other = replace(result, splits={"all": EvaluationResult(NAMES, (predictions[1], *predictions))})
+    done = compare_results({"A": twice, "B": other})
+    assert (done.num_common, done.values["A"]["top1"].value) == (4, twice.metrics()["top1"])
 
 
 def test_names_are_those_of_models_or_of_folders() -> None:

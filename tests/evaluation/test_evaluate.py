@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.evaluation import evaluator
 from kinetext.evaluation.classify import load_model
 from kinetext.evaluation.evaluate import Loading, evaluate_model, evaluate_with_baseline
-from kinetext.evaluation.evaluator import Prediction
+from kinetext.evaluation.evaluator import EvaluationResult, Prediction, Scoring
 from kinetext.evaluation.metrics import mean_average_precision
 from kinetext.evaluation.prediction_files import predictions_as_bytes, read_predictions
 from kinetext.evaluation.protocol import Protocol, Split
@@ -277,11 +278,12 @@ def test_what_was_interrupted_goes_on_and_failed_clips_are_tried_again(
     ],
     ids=str,
 )
-def test_what_another_evaluation_kept_is_not_used(
+def test_what_another_evaluation_kept_is_neither_used_nor_removed(
     change: dict[str, Any], clips: ClipList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = change.get("name", "xclip")
     interrupted(tmp_path, clips, monkeypatch, name)
+    kept = sorted((tmp_path / "unfinished").rglob("*"))
     model = MODELS[name]()
     if "weights" in change:
         with torch.no_grad():
@@ -295,7 +297,34 @@ def test_what_another_evaluation_kept_is_not_used(
     tried = record_tried(monkeypatch)
     evaluate_model(model, processor, protocol(**fields), [others], name=name, folder=tmp_path)
     assert tried == [clip.clip_id for clip in others.clips]
-    assert not (tmp_path / "unfinished").exists()
+    assert sorted((tmp_path / "unfinished").rglob("*")) == kept
+
+
+def test_scores_of_a_video_that_has_changed_are_not_used(
+    clips: ClipList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    own = tuple(replace(clip, source=str(shutil.copy(clip.source, folder))) for clip in clips.clips)
+    copies = ClipList(own, CLASSES)
+    interrupted(tmp_path, copies, monkeypatch, "xclip")
+    os.utime(own[0].source, (1, 1))
+    processor = VideoTextProcessor(TOKENIZER, **CONTRACT)
+    tried = record_tried(monkeypatch)
+    evaluate_model(MODELS["xclip"](), processor, protocol(), [copies], name="xclip", folder=tmp_path)
+    assert tried == [clip.clip_id for clip in own]
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_computed(
+    clips: ClipList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    tiny_clip().save_pretrained(tmp_path / "clip")
+    TOKENIZER.save_pretrained(tmp_path / "clip")
+    tried = record_tried(monkeypatch)
+    with pytest.raises(OSError):
+        evaluate_with_baseline(str(tmp_path / "clip"), protocol(), [clips], tmp_path / "file")
+    assert tried == []
 
 
 # ------------------------------------------------------------------------------------------------- what is counted
@@ -623,21 +652,29 @@ def test_a_result_that_was_changed_is_refused(out: Path, tmp_path: Path) -> None
         return folder
 
     assert read_result(changed(lambda content: None)).splits == read_result(out).splits
-    with pytest.raises(ValueError, match="was changed by hand: its protocol has another SHA-256 than it says"):
+    with pytest.raises(ValueError, match="are not of the same evaluation, or were changed by hand"):
         read_result(changed(lambda content: content["protocol"]["content"].update(num_frames=8)))
     edits: list[Callable[[dict[str, Any]], Any]] = [
         lambda content: content["splits"][0]["metrics"].update(top1=0.99),
         lambda content: content["metrics"].update(top1=0.99),
         lambda content: content["splits"][0].update(name="other"),
         lambda content: content["splits"].clear(),
+        lambda content: content["splits"][0]["intervals"].update(top1=[0.0, 1.0]),
+        lambda content: content.update(predictions_sha256="0" * 64),
     ]
     for edit in edits:
-        with pytest.raises(ValueError, match="are not of the same evaluation, or were changed. Evaluate again."):
+        with pytest.raises(
+            ValueError, match="are not of the same evaluation, or were changed by hand. Evaluate again."
+        ):
             read_result(changed(edit))
     (split,) = read_result(out).splits.values()
     others = [("all", index, replace(one, rank=1)) for index, one in enumerate(split.predictions) if one.error is None]
     with pytest.raises(ValueError, match="are not of the same evaluation"):
         read_result(changed(lambda content: None, predictions=predictions_as_bytes(others)))
+    with pytest.raises(
+        ValueError, match=r"is no whole result of `kinetext eval` \(KeyError\('model'\)\); evaluate again"
+    ):
+        read_result(changed(lambda content: content.pop("model")))
     with pytest.raises(ValueError, match=r"is no result of `kinetext eval` in the format 1; evaluate again\."):
         read_result(changed(lambda content: content.update(format=0)))
     (tmp_path / "results.json").write_text("{")
@@ -649,3 +686,43 @@ def test_a_result_that_was_changed_is_refused(out: Path, tmp_path: Path) -> None
         read_result(alone)
     with pytest.raises(FileNotFoundError, match="there is no result at .*; give the results.json of `kinetext eval`"):
         read_result(tmp_path / "nowhere")
+
+
+def test_failed_clips_that_are_wrong_are_no_hits_at_any_rank() -> None:
+    right = Prediction("right", 0, predicted=0, rank=1, log_probabilities=np.zeros(2, np.float32))
+    failed = Prediction("failed", 1, error="broken")
+    names = ("no", "yes")
+    wrong = Protocol("own", 1, "own", names, names, failed_clips="wrong", splits=(Split("all", num_clips=2),))
+    metrics = ProtocolResult(wrong, {}, {"all": EvaluationResult(names, (right, failed))}).metrics()
+    assert (metrics["top1"], metrics["top5"], metrics["top5_count"]) == (0.5, 0.5, 1)
+    assert metrics["mean_class_accuracy"] == 0.5  # of the class of the failed clip it is 0
+
+
+def test_bounds_of_a_harmonic_mean_hold_it() -> None:
+    names = ("no", "yes")
+    scores = np.zeros(2, np.float32)
+    right = [Prediction(f"clip {i}", 0, predicted=0, rank=1, log_probabilities=scores) for i in range(4)]
+    splits = {
+        "base": EvaluationResult(names, (right[0], Prediction("failed", 1, error="broken"))),
+        "novel": EvaluationResult(names, tuple(right)),
+    }
+    harmonic = Protocol(
+        "own",
+        1,
+        "own",
+        names,
+        names,
+        failed_clips="wrong",
+        split_mean="harmonic",
+        splits=(Split("base"), Split("novel")),
+    )
+    metrics = ProtocolResult(harmonic, {}, splits).metrics()
+    assert metrics["top1_worst"] <= metrics["top1"] <= metrics["top1_best"]
+
+
+def test_scores_of_several_labels_keep_their_order_near_one() -> None:
+    logits = torch.tensor([[39.0, 36.0, 33.0], [40.0, 35.0, 34.0]])  # (V, N)
+    scores = Scoring(is_multi_label=True).log_probabilities(logits, 1)[0]
+    exact = torch.log1p(-logits.double().neg().sigmoid().mean(dim=0))
+    assert torch.allclose(scores.double(), exact, rtol=1e-6, atol=0)
+    assert len(set(scores.tolist())) == 3

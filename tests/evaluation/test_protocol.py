@@ -77,6 +77,19 @@ def clip_list(*clips: Clip) -> ClipList:
         ({"splits": (Split("a"), Split("a"))}, "must have splits of different names; got ['a', 'a']."),
         ({"splits": (Split("a", classes=("jumping",)),)}, "a: ['jumping'] are none of its classes."),
         ({"listed_classes": ("running",)}, "the classes ['waving'] are none of listed_classes."),
+        ({"listed_classes": (*NAMES, "running")}, "listed_classes names ['running'] twice; name each once."),
+        ({"class_texts": ("Wave", "wave ")}, "have the same text, 'wave'; give each its own (class_texts), as"),
+        ({"distractors": ("To  run",)}, "a distractor is there twice, 'to run'"),
+        ({"splits": (Split("a", classes=("running",)),)}, "a: its classes=('running',) and the distractors are not"),
+        ({"splits": (Split("a", classes=()),), "distractors": ("x", "y")}, "a: its classes=() and the distractors"),
+        ({"num_crops": True}, "num_crops=True must be a whole number"),
+        ({"name": 7}, "protocol 7: name=7 must be text; write it in quotes, as YAML reads bare yes, no, null"),
+        ({"dataset": True}, "dataset=True must be text; write it in quotes"),
+        ({"note": 1.5}, "note=1.5 must be text; write it in quotes"),
+        ({"classes": "ab"}, "classes='ab' must be a list."),
+        ({"class_texts": (True, False)}, "an entry of protocol 'mine': class_texts=True must be text"),
+        ({"splits": (Split(1),)}, "the name of a split=1 must be text; write it in quotes"),  # type: ignore[arg-type]
+        ({"splits": (Split("a", clips_sha256=12),)}, "a: clips_sha256=12 must be text"),  # type: ignore[arg-type]
     ],
     ids=str,
 )
@@ -98,6 +111,13 @@ def test_candidates_and_texts_of_a_split_are_in_the_order_of_the_protocol() -> N
     assert (mine.split_classes(few), mine.split_texts(few)) == (("a", "c"), ("A", "C", "D"))
     assert mine.split_texts(every) == ("A", "B", "C", "D")
     assert mine.views == "4x3"
+
+
+def test_chance_is_that_of_all_splits_or_none() -> None:
+    three = {"classes": ("a", "b", "c"), "class_texts": ("A", "B", "C")}
+    assert protocol(**three, distractors=("D",), splits=(Split("1"), Split("2"))).chance == 1 / 4
+    assert protocol(**three, splits=(Split("1"), Split("2", classes=("a", "b")))).chance is None
+    assert protocol(**three, task="multi_label").chance is None
 
 
 @pytest.mark.parametrize("views", ["4", "4x2", "0x1", "x3", "4x3x1", "04x1"])
@@ -204,10 +224,10 @@ def test_short_forms_of_a_file(tmp_path: Path) -> None:
     moves = "run: {characteristic: [the {legs} alternate]}\nwave: {characteristic: [a {hand} swings]}\n"
     (tmp_path / "moves.yaml").write_text(moves)
     settings = {"dataset": "d", "classes": str(tmp_path / "names.txt"), "templates": "clip_ucf101"}
-    split = {"name": "one", "clips": "list.txt", "classes": ["wave"], "num_clips": 2}
+    split = {"name": "one", "clips": "list.txt", "classes": ["wave", "run"], "num_clips": 2}
     mine = load_protocol(written(tmp_path, **settings, splits=[split, {"name": "two", "clips": ["a", "b"]}]))
     assert (mine.classes, mine.templates) == (("run", "wave"), load_templates("clip_ucf101"))
-    assert mine.splits == (Split("one", ("list.txt",), ("wave",), 2), Split("two", ("a", "b")))
+    assert mine.splits == (Split("one", ("list.txt",), ("wave", "run"), 2), Split("two", ("a", "b")))
     assert load_protocol(written(tmp_path, **{**settings, "templates": "a {} clip"})).templates == ("a {} clip",)
 
     ucf101 = load_label_list("ucf101")
@@ -259,6 +279,20 @@ def test_a_file_is_based_on_others_and_on_shipped_protocols(tmp_path: Path) -> N
         ({"class_texts": {"kind": "characteristic"}}, "do not name their descriptions."),
         ({"distractors": {"descriptions": "weizmann"}}, "classes of distractors=None must be a list."),
         ({"distractors": "one text"}, "distractors='one text' must be a list."),
+        ({"class_texts": [True, False]}, "an entry of class_texts=True must be text; write it in quotes, as YAML"),
+        ({"classes": [None, 7]}, "an entry of classes=None must be text"),
+        ({"listed_classes": ["a", "b", 7]}, "an entry of listed_classes=7 must be text"),
+        ({"templates": [{"a video of": {}}]}, "an entry of templates={'a video of': {}} must be text"),
+        ({"distractors": [7]}, "an entry of distractors=7 must be text"),
+        ({"distractors": {"descriptions": "weizmann", "classes": [7]}}, "classes of distractors=7 must be text"),
+        ({"splits": [{"name": "x", "clips": [7]}]}, "an entry of clips=7 must be text"),
+        ({"splits": [{"name": "x", "classes": [7]}]}, "an entry of classes=7 must be text"),
+        ({"splits": [{"name": 1}]}, "the name of a split=1 must be text"),
+        ({"dataset": 101}, "dataset=101 must be text"),
+        (
+            {"class_texts": {"descriptions": "weizmann", "masked": "no"}, "classes": "weizmann"},
+            "masked='no' must be true or false, without quotes.",
+        ),
         ({"base": "weizman"}, "no protocol at"),
         ({"base": "mine.yaml"}, "is its own base"),
     ],
@@ -353,8 +387,8 @@ def test_clips_that_are_not_those_of_the_protocol_are_refused(data: Path) -> Non
     ):
         read(Split("all", ("test.txt",), None, 3, "abc"))
     (data / "lists/other.txt").write_text("running/a.mp4 running\n")
-    with pytest.raises(ValueError, match=r"protocol 'mine', few: .*other.txt lists no clip of its 1 classes\."):
-        read(Split("few", ("other.txt",), classes=("waving",)))
+    with pytest.raises(ValueError, match=r"protocol 'mine', few: .*other.txt lists no clip of its 2 classes\."):
+        read(Split("few", ("other.txt",), classes=("waving", "jumping")))
     (data / "lists/gone.txt").write_text("running/a.mp4 running\nrunning/x.mp4 running\nrunning/y.mp4 running\n")
     with pytest.raises(FileNotFoundError, match="2 of"):
         read(Split("all", ("gone.txt",)))

@@ -19,7 +19,7 @@ from kinetext import VideoTextProcessor
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.evaluation.protocol import Protocol, Split
 from kinetext.evaluation.results import model_facts, read_result
-from kinetext.hub_cards.measured import add_results, index_entries
+from kinetext.hub_cards.measured import add_results, index_entries, measured_section
 from kinetext.hub_cards.model_card import write_model_card
 
 CLASSES = ("growing", "moving left", "shrinking")
@@ -79,6 +79,48 @@ def test_results_of_two_protocols_stand_apart_with_their_hashes(folder: Path, wr
     count = retrieval.split_metrics()["all"]["recall_at_1_count"]
     assert f"| `all` | 18 | 18 | {metrics['recall_at_1']:.4f} ({count}) |" in other and "top-1" not in other
     assert "3 classes and 1 distractors; chance is 0.2500." in other and "Read *this*." in other
+
+
+def test_splits_of_different_candidates_state_theirs_and_no_chance() -> None:
+    splits = (Split("base"), Split("novel", classes=CLASSES[:2]))
+    own = synthetic_protocol(CLASSES, splits=splits, distractors=("a dog",))
+    text = measured_section([synthetic_result(own)])
+    assert "3 classes in `base`, 2 classes in `novel` and 1 distractors in each. 1x1 views" in text
+    assert "chance" not in text
+
+
+def test_what_numbers_are_over_follows_the_protocol() -> None:
+    multi = measured_section([synthetic_result(synthetic_protocol(CLASSES, task="multi_label"))])
+    assert "3 classes. 1x1 views" in multi and "Measured over decoded clips." in multi
+    assert "chance" not in multi and "brackets" not in multi
+    wrong = measured_section([synthetic_result(synthetic_protocol(CLASSES, failed_clips="wrong"))])
+    assert "counted over listed ones; one that cannot be decoded is wrong." in wrong and "decoded ones" not in wrong
+    assert "counted over decoded ones." in measured_section([synthetic_result(synthetic_protocol(CLASSES))])
+
+
+def test_a_note_is_one_paragraph_and_leaves_nothing_behind(folder: Path, write: Callable[..., Path]) -> None:
+    card = folder / "README.md"
+    before = card.read_text("utf-8")
+    noted = write(replace(RETRIEVAL, note="# Mine\n\n## Stale\nold text\n"), "a")
+    add_results(folder, [noted])
+    text = card.read_text("utf-8")
+    assert "\n\n\\# Mine ## Stale old text\n\n## " in text
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        line for line in before.splitlines() if line.startswith("## ")
+    ]
+    add_results(folder, [write(ZERO_SHOT, "b")])
+    assert "old text" not in card.read_text("utf-8")
+
+
+def test_the_section_may_be_the_last_and_empty(folder: Path, write: Callable[..., Path]) -> None:
+    card, source = folder / "README.md", write(ZERO_SHOT, "a")
+    for end in ("", "\n", "\n\nOld text.\n"):
+        card.write_text(f"---\nlicense: mit\n---\n# Mine\n\n## Measured{end}", "utf-8")
+        add_results(folder, [source])
+        text = card.read_text("utf-8")
+        assert "### shapes-zero-shot, version 1" in text and "Old text" not in text and text.count("## Measured\n") == 1
+        add_results(folder, [source])
+        assert card.read_text("utf-8") == text
 
 
 VALIDATE = "import sys; from huggingface_hub import ModelCard; ModelCard.load(sys.argv[1]).validate()"

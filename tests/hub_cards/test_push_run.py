@@ -1,15 +1,19 @@
 """Runs on the Hub, by its real client against a local stand-in: what is pushed loads elsewhere, and is nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from synthetic_results import synthetic_protocol, synthetic_result
 from testing_utils import tiny_model, tiny_videos
 
 from kinetext import VideoTextProcessor
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.evaluation.evaluator import write_json
+from kinetext.evaluation.results import model_facts
 from kinetext.hub_cards.model_card import write_model_card
 from kinetext.hub_cards.push import check_push
 from kinetext.hub_cards.push_run import push_run
@@ -100,14 +104,20 @@ def test_a_push_that_fails_says_how_to_push_again(hub_client: Any, run_folder: P
     assert "error: alice/run is there already and public" in hub_client.run(*verb, "alice/run", "--private", fails=True)
 
 
-def test_weights_without_a_licence_are_not_pushed(run_folder: Path) -> None:
+def test_weights_without_a_licence_are_not_pushed(run_folder: Path, tmp_path: Path) -> None:
     write_model_card(run_folder, class_texts=TEXTS, settings={}, result=None)
     before = (run_folder / "README.md").read_bytes()
     with pytest.raises(ValueError, match=r"README.md names no licence, .* give --license, e.g. apache-2.0"):
         push_run(run_folder, "alice/run")
     with pytest.raises(ValueError, match="license='My Own' is none of the Hub's ids"):
         push_run(run_folder, "alice/run", license="My Own")
+    protocol = synthetic_protocol(TEXTS)
+    facts = model_facts("m", "xclip", load_file(run_folder / "model.safetensors"))
+    replace(synthetic_result(protocol), model=facts).write(tmp_path / "result")
+    with pytest.raises(ValueError, match="names no licence"):
+        push_run(run_folder, "alice/run", results=[tmp_path / "result"])
     assert (run_folder / "README.md").read_bytes() == before
+    assert not [*run_folder.glob("evaluation_*"), *run_folder.glob(".eval_results")]
 
 
 @pytest.mark.parametrize("name", ["config.json", "processor_config.json", "model.safetensors", "README.md"])

@@ -19,6 +19,7 @@ from training_runs import TINY_MODEL, Run, last_checkpoint, logged_losses, rende
 from transformers import AutoModel
 
 from kinetext import VideoTextTrainingArguments
+from kinetext.evaluation.results import read_result
 from kinetext.training.lora import add_lora
 from kinetext.training.sharding import check_sharding
 
@@ -69,7 +70,7 @@ def assert_same_run(whole: Path, cut: Path) -> None:
     assert weights.keys() == others.keys()
     assert max(largest_difference(value, others[name]) for name, value in weights.items()) <= 1e-5
     scores, other_scores = (
-        [prediction["score"] for prediction in json.loads((folder / "results.json").read_text())["predictions"]]
+        [prediction.score for result in read_result(folder).splits.values() for prediction in result.predictions]
         for folder in (whole, cut)
     )
     assert len(scores) == 5 and other_scores == pytest.approx(scores, abs=1e-4)
