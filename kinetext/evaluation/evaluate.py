@@ -183,17 +183,13 @@ def evaluate_model(
     about_the_model = [facts["weights_sha256"], model.config.to_json_string(), fitted.contract, texts.read]
     identity = [__version__, bound.sha256, *about_the_model, loading.decoder]
     results: dict[str, EvaluationResult] = {}
-    places: list[Path] = []
+    journals: list[ScoreJournal] = []
     for split, own in zip(bound.splits, clips, strict=True):
         bank, scoring = texts.encode(split)
         tokenizer = None if bank is None else bank.tokenizer_fingerprint
-        place = (
-            folder
-            / _UNFINISHED
-            / _sha256([*identity, tokenizer, split.name, [_stamp(clip) for clip in own.clips]])[:16]
-        )
-        journal = ScoreJournal(place, barrier=state.wait_for_everyone)
-        places.append(place)
+        key = _sha256([*identity, tokenizer, split.name, [_stamp(clip) for clip in own.clips]])[:16]
+        journal = ScoreJournal(folder / _UNFINISHED / key, barrier=state.wait_for_everyone)
+        journals.append(journal)
         dataset = EvalClips(own, fitted, num_clips=bound.num_clips, num_crops=bound.num_crops, decoder=loading.decoder)
         try:
             results[split.name] = evaluate_clips(
@@ -214,12 +210,16 @@ def evaluate_model(
     if state.is_main_process:
         _remove_stale(folder)
         result.write(folder)
-        for place in places:
-            shutil.rmtree(place, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another evaluation has something there, or nothing was ever written
-            (folder / _UNFINISHED).rmdir()
+        _remove_journals(folder, journals)
     state.wait_for_everyone()
     return result
+
+
+def _remove_journals(folder: Path, journals: Sequence[ScoreJournal]) -> None:
+    for journal in journals:
+        shutil.rmtree(journal.folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another evaluation has something there, or nothing was ever written
+        (folder / _UNFINISHED).rmdir()
 
 
 def _stamp(clip: Clip) -> list[Any]:
