@@ -102,7 +102,10 @@ def test_ctrl_c_ends_the_train_script_without_a_traceback(tmp_path: Path) -> Non
     ) as process:
         assert process.stdout is not None and "1 process on cpu" in process.stdout.readline()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to data workers as well
-        _, errors = process.communicate(timeout=120)
+        try:
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 130 and errors.endswith("Aborted.\n") and "Traceback" not in errors
 
 
