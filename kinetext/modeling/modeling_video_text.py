@@ -180,8 +180,9 @@ class VideoMixin:
         return []
 
     def _position_parameters(self) -> list[nn.Parameter]:
-        tower = self.vision_model.named_parameters()  # of any kind: other ViTs call theirs position_embeddings
-        return [parameter for name, parameter in tower if "position_embedding" in name]
+        embeddings = self.vision_model.embeddings
+        of_clip = getattr(embeddings, "position_embedding", None)  # a module; other ViTs have a parameter
+        return [embeddings.position_embeddings if of_clip is None else of_clip.weight]
 
     def _clip_parts(self) -> dict[str, list[nn.Parameter]]:
         """What CLIP brings, by the names of `set_trainable`."""
