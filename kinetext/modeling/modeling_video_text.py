@@ -26,6 +26,8 @@ from transformers import CLIPModel, initialization
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import ImageClassifierOutput
 
+from .feed_forward import feed_forward_in_rows
+
 _NEW_MODULE_STD = 0.02  # of MIT and prompt generator (VideoX code), and of Text4Vis's transformer
 _BANK_FORMAT = "kinetext-text-bank-1"
 _TEXTS_PER_FORWARD = 256  # bounds the memory of `encode_texts`; the result does not depend on it
@@ -145,8 +147,12 @@ class PreTrainedMixin:
         return False
 
     def post_init(self) -> None:
-        """As in the base class; of the layers that must stay whole, those that this model has (FSDP refuses others)."""
+        """As in the base class; of the layers that must stay whole, those that this model has (FSDP refuses others).
+
+        Feed-forward layers go row by row from here on, where that is faster.
+        """
         super().post_init()  # type: ignore[misc]
+        feed_forward_in_rows(self)  # type: ignore[arg-type]
         self._no_split_modules &= {type(module).__name__ for module in self.modules()}  # type: ignore[attr-defined]
 
 
@@ -267,7 +273,7 @@ class VideoTextMixin(VideoMixin):
             for name, tensor in module.named_parameters()
         }
         is_learning = self.training and self._text_learns()
-        versions = tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors.values())
+        versions = versions_of(tensors.values())
         cached = _fingerprints.get(self)  # type: ignore[call-overload]
         if not is_learning and cached is not None and cached[0] == versions:
             return cached[1]
@@ -351,8 +357,11 @@ class VideoTextMixin(VideoMixin):
         """True; raises ValueError if the bank was made by other text weights than this model's.
 
         In a compiled model it runs when the forward is traced, which a bank with another fingerprint causes anew. Text
-        weights that change after tracing are not noticed there.
+        weights that change after tracing are not noticed there. In an export nothing is compared: the tensors that it
+        traces with have no values.
         """
+        if torch.compiler.is_exporting():
+            return True
         own = self.text_fingerprint()
         if text_bank.text_fingerprint != own:
             raise ValueError(
@@ -360,6 +369,11 @@ class VideoTextMixin(VideoMixin):
                 "its features would be wrong. Encode the class texts again with this model's encode_texts(...)."
             )
         return True
+
+
+def versions_of(tensors: Iterable[torch.Tensor]) -> tuple[Any, ...]:
+    """What differs after tensors were replaced, moved or changed, but for what fused optimisers do."""
+    return tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ import copy
 import functools
 import logging
 import os
+import weakref
 from typing import Any
 
 import torch
@@ -48,10 +49,14 @@ from .modeling_video_text import (
     load_clip,
     load_clip_weights,
     mean_over_frames,
+    versions_of,
     without_padding,
 )
 
 logger = logging.getLogger(__name__)
+
+# bank -> (what its queries were made with, queries (N, E)): follows from bank and weights, so it is never saved.
+_queries_of_banks: weakref.WeakKeyDictionary[TextBank, tuple[Any, torch.Tensor]] = weakref.WeakKeyDictionary()
 
 _POSITION_STD = 0.02  # of the MIT in the original code (VideoX code)
 _FAR_EXTRAPOLATION = 4  # times the trained frame count, from which on we warn
@@ -191,6 +196,52 @@ class XCLIPMultiframeIntegrationTransformer(stock.XCLIPMultiframeIntegrationTran
         )
 
 
+class XCLIPPromptGenerator(stock.XCLIPPromptGenerator):
+    """Video-specific prompts (`prompt.py`): as transformers', but what texts alone decide is computed once.
+
+    The first layer's queries do not depend on the video; a [`TextBank`] that is used again brings them along.
+    """
+
+    def queries_of(self, text: torch.Tensor) -> torch.Tensor:
+        """What the texts (N, E) ask for in the first layer, (N, E)."""
+        return _prompt_queries(self.decoder[0], text) if self.decoder else text
+
+    def forward(self, text: torch.Tensor, visual: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+        """Prompts (B, N, E), to be added to the texts.
+
+        Args:
+            text: (N, E).
+            visual: (B, K, E) patch features.
+            queries: (N, E), [`queries_of`] the texts.
+        """
+        visual = self.layernorm(visual)
+        text, queries = (states.expand(visual.shape[0], -1, -1) for states in (text, queries))  # (B, N, E)
+        for index, layer in enumerate(self.decoder):
+            if index:
+                queries = _prompt_queries(layer, text)
+            text = text + _attend_to_patches(layer.cross_attn, queries, visual)
+            text = text + layer.mlp(layer.norm3(text))
+        return self.alpha * text
+
+
+def _prompt_queries(layer: Any, text: torch.Tensor) -> torch.Tensor:
+    return layer.cross_attn.q_proj(layer.norm1(text))
+
+
+def _attend_to_patches(attention: Any, queries: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+    """The rest of transformers' `XCLIPCrossAttention`: (B, N, E) of projected queries and of patches (B, K, E)."""
+    queries, keys, values = (
+        states.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, h, N or K, E / h)
+        for states in (queries, attention.k_proj(patches), attention.v_proj(patches))
+    )
+    attend = stock.ALL_ATTENTION_FUNCTIONS.get_interface(
+        attention.config._attn_implementation, stock.eager_attention_forward
+    )
+    dropout = attention.attn_drop if attention.training else 0.0
+    output, _ = attend(attention, queries, keys, values, attention_mask=None, scaling=attention.scale, dropout=dropout)
+    return attention.proj_drop(attention.proj(output.flatten(2)))  # (B, N, h, E / h) -> (B, N, E)
+
+
 class XCLIPVideoMixin(VideoMixin):
     """The video side: image tower whose frames exchange messages, projection, and MIT over the frames (`mit`)."""
 
@@ -325,8 +376,14 @@ class XCLIPModel(VideoTextMixin, XCLIPVideoMixin, XCLIPPreTrainedModel, stock.XC
         self.prompts_visual_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
         self.prompts_visual_projection = nn.Parameter(torch.empty(vision.hidden_size, config.projection_dim))
         self.mit = XCLIPMultiframeIntegrationTransformer(_mit_config(vision))
-        self.prompts_generator = stock.XCLIPPromptGenerator(config)
+        self.prompts_generator = XCLIPPromptGenerator(config)
+        self._times_trained = 0
         self.post_init()
+
+    def train(self, mode: bool = True) -> XCLIPModel:
+        """As in torch; queries of text banks that were kept are made again."""
+        self._times_trained += int(mode)
+        return super().train(mode)
 
     def set_trainable(
         self, *, text: bool | None = None, vision: bool | None = None, logit_scale: bool | None = None
@@ -416,8 +473,9 @@ class XCLIPModel(VideoTextMixin, XCLIPVideoMixin, XCLIPPreTrainedModel, stock.XC
         text_features, text_outputs = self._class_texts(input_ids, attention_mask, position_ids, text_bank, recording)
         video_embeds = mit_outputs.pooler_output  # (B, E)
         patches = self._patch_features(vision_outputs.last_hidden_state, mit_outputs, frame_mask)  # (B, K, E)
-        text_embeds = text_features.to(video_embeds).unsqueeze(0).expand(video_embeds.shape[0], -1, -1)  # (B, N, E)
-        text_embeds = text_embeds + self.prompts_generator(text_embeds, patches)
+        text_features = text_features.to(video_embeds)  # (N, E)
+        queries = self._prompt_queries(text_features, text_bank)
+        text_embeds = text_features + self.prompts_generator(text_features, patches, queries)  # (B, N, E)
 
         video_embeds = video_embeds / video_embeds.norm(dim=-1, keepdim=True)
         text_embeds = text_embeds / text_embeds.norm(dim=-1, keepdim=True)
@@ -465,6 +523,19 @@ class XCLIPModel(VideoTextMixin, XCLIPVideoMixin, XCLIPPreTrainedModel, stock.XC
         return self.text_model(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **recording
         )
+
+    def _prompt_queries(self, text_features: torch.Tensor, text_bank: TextBank | None) -> torch.Tensor:
+        """What class texts (N, E) ask of the patches, (N, E); kept for a bank where no gradient is."""
+        generator = self.prompts_generator
+        if text_bank is None or self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return generator.queries_of(text_features)
+        device = text_features.device
+        precision = (text_features.dtype, device, torch.is_autocast_enabled(device.type))
+        made_with = (self._times_trained, versions_of(generator.decoder.parameters()), precision)
+        kept = _queries_of_banks.get(text_bank)
+        if kept is None or kept[0] != made_with:
+            kept = _queries_of_banks[text_bank] = (made_with, generator.queries_of(text_features))
+        return kept[1]
 
     def _patch_features(
         self, hidden_states: torch.Tensor, mit_outputs: Any, frame_mask: torch.Tensor | None

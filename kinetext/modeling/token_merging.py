@@ -124,10 +124,10 @@ def _merge(
     tokens: torch.Tensor, sizes: torch.Tensor, place: torch.Tensor, num_places: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Size-weighted means of the tokens that go to the same place: (B, N, c) -> (B, M, c), and their sizes (B, M)."""
-    new_sizes = sizes.new_zeros(len(sizes), num_places).scatter_add(1, place, sizes)
+    new_sizes = sizes.new_zeros(sizes.shape[0], num_places).scatter_add(1, place, sizes)
     weights = (sizes / new_sizes.gather(1, place)).unsqueeze(-1)  # (B, N, 1), sum 1 at each place
     # In float32: a GPU adds one term after the other, and in half precision the mean of many tokens would fade away.
     weighted = tokens * weights
     index = place.unsqueeze(-1).expand_as(weighted)
-    means = weighted.new_zeros(len(tokens), num_places, tokens.shape[-1]).scatter_add(1, index, weighted)
+    means = weighted.new_zeros(tokens.shape[0], num_places, tokens.shape[-1]).scatter_add(1, index, weighted)
     return means.to(tokens.dtype), new_sizes

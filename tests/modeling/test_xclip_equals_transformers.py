@@ -63,8 +63,9 @@ def assert_equal_outputs_and_gradients(stock: Any, ours: Any, inputs: dict[str, 
     assert gradients[0].keys() == gradients[1].keys()
     largest = max(gradient.norm().item() for gradient in gradients[0].values())
     for name, expected in gradients[0].items():
-        # Key biases have no gradient but rounding error: attention does not depend on them.
-        tolerance = 1e-4 * expected.norm().item() + 1e-8 * largest
+        # Key biases have no gradient but rounding error: attention does not depend on them. Sums over videos are taken
+        # in another order than transformers takes them.
+        tolerance = 1e-4 * expected.norm().item() + 5e-8 * largest
         assert (gradients[1][name] - expected).norm().item() <= tolerance, name
 
 
