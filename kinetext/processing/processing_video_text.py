@@ -550,17 +550,21 @@ def _stack_views(videos: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """Views of B videos, each (V,T,3,S,S), as pixel_values, with a frame_mask where T differs."""
     lengths = [video.shape[1] for video in videos]
     longest = max(lengths)
-    padded = [
-        torch.cat([video, video.new_zeros(len(video), longest - length, *video.shape[2:])], dim=1)
-        for video, length in zip(videos, lengths, strict=True)
-    ]
-    pixel_values = torch.stack(padded)  # (B,V,T,3,S,S)
+    pixel_values = torch.stack([_padded(video, longest) for video in videos])  # (B,V,T,3,S,S)
     if pixel_values.shape[1] == 1:
         pixel_values = pixel_values.squeeze(1)  # (B,T,3,S,S)
     if len(set(lengths)) == 1:
         return {"pixel_values": pixel_values}
     frame_mask = torch.tensor([[int(t < length) for t in range(longest)] for length in lengths])  # (B,T)
     return {"pixel_values": pixel_values, "frame_mask": frame_mask}
+
+
+def _padded(video: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Views (V,T,3,S,S) with zeros behind, up to `num_frames`; the same ones if nothing is missing."""
+    missing = num_frames - video.shape[1]
+    if not missing:
+        return video
+    return torch.cat([video, video.new_zeros(len(video), missing, *video.shape[2:])], dim=1)
 
 
 VideoTextProcessor.register_for_auto_class("AutoProcessor")

@@ -60,7 +60,8 @@ def normalise(frames: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     """Frames uint8 (...,3,H,W) -> float32 (x / 255 - mean) / std, per channel."""
     scale = torch.tensor([1 / (255 * s) for s in std], device=frames.device).view(3, 1, 1)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=frames.device).view(3, 1, 1)
-    return torch.addcmul(shift, frames.to(torch.float32), scale)
+    values = frames.to(torch.float32, copy=True)
+    return torch.addcmul(shift, values, scale, out=values)
 
 
 def _crop_at(frames: torch.Tensor, size: int, top: float, left: float) -> torch.Tensor:
