@@ -27,7 +27,8 @@ from .data.motion_shapes import REVERSED_CLASSES, write_motion_shapes
 from .descriptions import load_descriptions
 from .evaluation.class_texts import encode_class_texts, uses_descriptions
 from .evaluation.classify import load_model
-from .evaluation.evaluator import EvaluationResult, evaluate_clips
+from .evaluation.evaluator import evaluate_clips
+from .evaluation.predictions import EvaluationResult
 from .modeling.modeling_moted import MotedModel
 from .processing.processing_video_text import VideoTextProcessor
 from .processing.video_decoding import load_video

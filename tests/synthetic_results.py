@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kinetext.evaluation.evaluator import EvaluationResult, Prediction
 from kinetext.evaluation.metrics import label_ranks
+from kinetext.evaluation.predictions import EvaluationResult, Prediction
 from kinetext.evaluation.protocol import Protocol, Split
 from kinetext.evaluation.results import ProtocolResult
 

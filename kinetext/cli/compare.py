@@ -56,7 +56,7 @@ def _say_protocol(comparison: Comparison) -> None:
 
 
 def _show_values(comparison: Comparison) -> None:
-    from ..evaluation.results import METRIC_TITLES
+    from ..evaluation.measures import METRIC_TITLES
 
     metrics = list(next(iter(comparison.values.values())))
     table = table_of("result", *(f"{METRIC_TITLES[metric]}#" for metric in metrics))
@@ -66,7 +66,7 @@ def _show_values(comparison: Comparison) -> None:
 
 
 def _show_pair(pair: PairedTest, *, is_corrected: bool) -> None:
-    from ..evaluation.results import METRIC_TITLES
+    from ..evaluation.measures import METRIC_TITLES
 
     say(f"[bold]{escape(pair.second)}[/] less [bold]{escape(pair.first)}[/]")
     table = table_of("metric", "difference#", "95 % interval")

@@ -8,7 +8,6 @@ result that has it right in more splits, as its rows are not independent.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,23 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..data.list_facts import clip_keys
-from .evaluator import Prediction
-from .metrics import average_precisions
+from .measures import class_values, is_counted, is_share, split_statistics
+from .predictions import EvaluationResult, Prediction
 from .protocol import Protocol
 from .results import ProtocolResult
-from .statistics import (
-    Statistic,
-    bootstrap_interval,
-    class_mean_of,
-    holm,
-    map_of,
-    mcnemar_p_value,
-    median_of,
-    share_of,
-)
+from .statistics import Statistic, bootstrap_interval, holm, mcnemar_p_value
 
 __all__ = [
     "ClassChange",
@@ -41,7 +30,6 @@ __all__ = [
     "Estimate",
     "PairedTest",
     "check_same_protocol",
-    "class_values",
     "compare_results",
     "names_of",
     "protocol_differences",
@@ -175,21 +163,6 @@ def check_same_protocol(results: Mapping[str, ProtocolResult]) -> None:
         )
 
 
-def class_values(result: ProtocolResult) -> dict[str, tuple[float, int]]:
-    """Class -> (share of its clips that are right, how many there are in all splits), in no order.
-
-    Failed clips are left out or wrong, as the protocol says. Where clips have several classes, it is average precision
-    instead. Classes without clips are left out.
-    """
-    protocol = result.protocol
-    names = {split.name: protocol.split_classes(split) for split in protocol.splits}
-    counted = {
-        name: [one for one in split.predictions if _counts(protocol, one)] for name, split in result.splits.items()
-    }
-    num_clips = _clips_by_class(names, counted)
-    return {name: (value, num_clips[name]) for name, value in _class_values(protocol.task, names, counted).items()}
-
-
 def names_of(sources: Sequence[str | os.PathLike[str]], results: Sequence[ProtocolResult]) -> list[str]:
     """A name for each result: its model's, or where models share one, the folder it was read from.
 
@@ -229,27 +202,29 @@ class _PairedClips:
 
     def __init__(self, results: Mapping[str, ProtocolResult]) -> None:
         protocol = next(iter(results.values())).protocol
-        self.task = protocol.task
-        self.is_harmonic = protocol.split_mean == "harmonic"
-        self.class_names = {split.name: protocol.split_classes(split) for split in protocol.splits}
-        self.num_texts = {split.name: len(protocol.split_texts(split)) for split in protocol.splits}
+        self.protocol = protocol
+        class_names = {split.name: protocol.split_classes(split) for split in protocol.splits}
         by_name = {name: _by_clip(result) for name, result in results.items()}
         listed = list(dict.fromkeys(key for predictions in by_name.values() for key in predictions))
         self.not_common = {name: _missing(protocol, predictions, listed) for name, predictions in by_name.items()}
-        common = [key for key in listed if all(key in own and _counts(protocol, own[key]) for own in by_name.values())]
+        counting = [{key for key, one in own.items() if is_counted(protocol, one)} for own in by_name.values()]
+        common = [key for key in listed if all(key in own for own in counting)]
         self.num_listed, self.num_common = len(listed), len(common)
         clips = {key: next(iter(by_name.values()))[key].clip_id for key in common}  # as the first result spells them
         units = {clip_id: unit for unit, clip_id in enumerate(dict.fromkeys(clips.values()))}
         self.num_units = len(units)
         self.units = {
             name: np.array([units[clips[key]] for key in common if key[0] == name], dtype=np.int64)
-            for name in self.class_names
+            for name in class_names
         }
         for split, rows in self.units.items():
             if not len(rows):
                 raise ValueError(f"there is nothing to compare in {split!r}: no clip of it was decoded by all results.")
-        self.predictions = {
-            name: {split: [own[key] for key in common if key[0] == split] for split in self.class_names}
+        self.results = {
+            name: {
+                split: EvaluationResult(names, tuple(own[key] for key in common if key[0] == split))
+                for split, names in class_names.items()
+            }
             for name, own in by_name.items()
         }
         self._check_labels()
@@ -267,19 +242,19 @@ class _PairedClips:
             differences={metric: self._estimate(_difference(own[metric], other[metric])) for metric in own},
             classes=self._class_changes(first, second),
         )
-        if self.task == "multi_label":
+        if self.protocol.task == "multi_label":
             return tested
         only_first, only_second = self._discordant(first, second)
         p_value = mcnemar_p_value(only_first, only_second)
         return replace(tested, only_first=only_first, only_second=only_second, p_value=p_value)
 
     def _check_labels(self) -> None:
-        (name, first), *others = self.predictions.items()
+        (name, first), *others = self.results.items()
         for other_name, other in others:
-            for split, class_names in self.class_names.items():
-                for own, its in zip(first[split], other[split], strict=True):
+            for split, result in first.items():
+                for own, its in zip(result.predictions, other[split].predictions, strict=True):
                     if _labels(own) != _labels(its):
-                        classes = [[class_names[label] for label in _labels(one)] for one in (own, its)]
+                        classes = [[result.class_names[label] for label in _labels(one)] for one in (own, its)]
                         raise ValueError(
                             f"the clip {own.clip_id!r} of {split!r} is of {classes[0]} in {name} and of {classes[1]} "
                             f"in {other_name}: one of them was evaluated with other labels."
@@ -291,14 +266,11 @@ class _PairedClips:
 
     def _statistics(self, name: str) -> dict[str, Statistic]:
         """Metric -> its mean over splits, as a statistic of how often each clip was drawn."""
-        splits = [
-            _split_statistics(self.task, self.predictions[name][split], len(names), self.num_texts[split])
-            for split, names in self.class_names.items()
-        ]
-        rows = list(self.units.values())
+        splits = [split_statistics(self.protocol, result) for result in self.results[name].values()]
+        rows, is_harmonic = list(self.units.values()), self.protocol.split_mean == "harmonic"
         return {
             metric: _mean_over_splits(
-                [split[metric] for split in splits], rows, is_harmonic=self.is_harmonic and metric != "median_rank"
+                [split[metric] for split in splits], rows, is_harmonic=is_harmonic and is_share(metric)
             )
             for metric in splits[0]
         }
@@ -307,54 +279,23 @@ class _PairedClips:
         """(clips that the first has right in more splits than the second, the reverse)."""
         lead: Counter[int] = Counter()
         for split, units in self.units.items():
-            predictions = (self.predictions[name][split] for name in (first, second))
+            predictions = (self.results[name][split].predictions for name in (first, second))
             for unit, own, its in zip(units.tolist(), *predictions, strict=True):
                 lead[unit] += (its.rank == 1) - (own.rank == 1)
         return sum(value < 0 for value in lead.values()), sum(value > 0 for value in lead.values())
 
     def _class_changes(self, first: str, second: str) -> tuple[ClassChange, ...]:
-        own, its, num_clips = self._class_values(first), self._class_values(second), self._clips_by_class()
-        changes = [ClassChange(name, own[name], its[name], num_clips[name]) for name in own]
+        own, its = (class_values(self.protocol, self.results[name].values()) for name in (first, second))
+        changes = [ClassChange(name, value, its[name][0], num_clips) for name, (value, num_clips) in own.items()]
         return tuple(sorted(changes, key=lambda change: -change.difference))
-
-    def _class_values(self, name: str) -> dict[str, float]:
-        return _class_values(self.task, self.class_names, self.predictions[name])
-
-    def _clips_by_class(self) -> Counter[str]:
-        return _clips_by_class(self.class_names, next(iter(self.predictions.values())))
-
-
-def _class_values(
-    task: str, class_names: Mapping[str, Sequence[str]], predictions: Mapping[str, Sequence[Prediction]]
-) -> dict[str, float]:
-    """Class -> share of its clips that are right; mean over splits of its average precision if multi-label."""
-    values: dict[str, list[float]] = {}
-    for split, names in class_names.items():
-        if task != "multi_label":
-            found = [(one.label, float(one.rank == 1)) for one in predictions[split]]
-        elif predictions[split]:
-            shares = average_precisions(*_scores_and_relevant(predictions[split], len(names))).tolist()
-            found = [(label, share) for label, share in enumerate(shares) if not math.isnan(share)]
-        else:
-            found = []
-        for label, value in found:
-            values.setdefault(names[label], []).append(value)
-    return {name: float(np.mean(own)) for name, own in values.items()}
-
-
-def _clips_by_class(
-    class_names: Mapping[str, Sequence[str]], predictions: Mapping[str, Sequence[Prediction]]
-) -> Counter[str]:
-    return Counter(
-        names[label] for split, names in class_names.items() for one in predictions[split] for label in _labels(one)
-    )
-
-
-def _labels(prediction: Prediction) -> tuple[int, ...]:
-    return (prediction.label, *sorted(prediction.other_labels))
 
 
 _Key = tuple[str, str, int]  # split, what a clip counts by in its list, and which one of those that count by the same
+
+
+def _labels(prediction: Prediction) -> tuple[int, ...]:
+    """The classes of a clip, the same however its list orders the others."""
+    return (prediction.label, *sorted(prediction.other_labels))
 
 
 def _by_clip(result: ProtocolResult) -> dict[_Key, Prediction]:
@@ -370,48 +311,12 @@ def _by_clip(result: ProtocolResult) -> dict[_Key, Prediction]:
     return found
 
 
-def _counts(protocol: Protocol, prediction: Prediction) -> bool:
-    return prediction.error is None or protocol.failed_clips == "wrong"
-
-
 def _missing(protocol: Protocol, predictions: Mapping[_Key, Prediction], listed: Sequence[_Key]) -> dict[str, int]:
     """Why clips that some result lists have no prediction that counts here."""
     return {
-        "failed": sum(not _counts(protocol, one) for one in predictions.values()),
+        "failed": sum(not is_counted(protocol, one) for one in predictions.values()),
         "not listed": sum(key not in predictions for key in listed),
     }
-
-
-def _split_statistics(
-    task: str, predictions: Sequence[Prediction], num_classes: int, num_texts: int
-) -> dict[str, Statistic]:
-    """Metric -> statistic of the clips of one split; failed ones among them are wrong, behind all texts."""
-    if task == "multi_label":
-        scores, relevant = _scores_and_relevant(predictions, num_classes)
-        return {"map": map_of(scores.numpy(), relevant.numpy())}
-    hits = {k: np.array([one.rank is not None and one.rank <= k for one in predictions]) for k in (1, 5, 10)}
-    if task == "retrieval":
-        ranks = np.array([num_texts + 1 if one.rank is None else one.rank for one in predictions], dtype=np.int64)
-        return {
-            **{f"recall_at_{k}": share_of(own) for k, own in hits.items()},
-            "median_rank": median_of(ranks),
-        }
-    labels = np.array([one.label for one in predictions])
-    return {
-        "top1": share_of(hits[1]),
-        "top5": share_of(hits[5]),
-        "mean_class_accuracy": class_mean_of(hits[1], labels),
-    }
-
-
-def _scores_and_relevant(predictions: Sequence[Prediction], num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(scores, whether a clip shows a class), both (B, N)."""
-    decoded = [one.log_probabilities for one in predictions if one.log_probabilities is not None]
-    scores = torch.from_numpy(np.stack(decoded))[:, :num_classes]
-    relevant = torch.zeros(scores.shape, dtype=torch.bool)
-    for row, one in enumerate(predictions):
-        relevant[row, list(_labels(one))] = True
-    return scores, relevant
 
 
 def _mean_over_splits(statistics: Sequence[Statistic], units: Sequence[np.ndarray], *, is_harmonic: bool) -> Statistic:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .evaluator import Prediction
+from .predictions import Prediction
 
 __all__ = ["predictions_as_bytes", "read_predictions", "readable"]
 

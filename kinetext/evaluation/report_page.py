@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from ..descriptions.files import write_atomically
-from .compare import check_same_protocol, class_values, compare_results
+from .compare import check_same_protocol, compare_results
+from .measures import METRIC_TITLES, primary_metric
 from .plots import Confusion, hardest_confusions
 from .protocol import Protocol
-from .results import METRIC_TITLES, ProtocolResult, primary_metric
+from .results import ProtocolResult
 
 __all__ = ["REPORT_PAGE_NAME", "write_report_page"]
 
@@ -151,8 +152,8 @@ class _ClassBar:
 
 def _class_bars(result: ProtocolResult, baseline: ProtocolResult | None) -> list[_ClassBar]:
     """Every class, the best first, those without clips last."""
-    own = class_values(result)
-    other = {} if baseline is None else class_values(baseline)
+    own = result.class_values()
+    other = {} if baseline is None else baseline.class_values()
     bars = []
     for name in result.protocol.classes:
         share, num_clips = own.get(name, (None, 0))

@@ -19,38 +19,23 @@ import torch
 
 from .. import __version__
 from ..descriptions.files import write_atomically
-from .evaluator import EvaluationResult, Prediction, write_json
-from .metrics import class_accuracies, mean_average_precision, median_rank
+from .evaluator import write_json
+from .measures import class_values, counted, is_share, split_metrics, split_statistics
 from .prediction_files import predictions_as_bytes, read_predictions, readable
+from .predictions import EvaluationResult, Prediction
 from .protocol import Protocol, Split
-from .statistics import bootstrap_interval, class_mean_of, map_of, mean_and_std, median_of, share_of
+from .statistics import bootstrap_interval, mean_and_std
 
 __all__ = [
-    "METRIC_TITLES",
     "PREDICTIONS_NAME",
     "RESULTS_NAME",
     "ProtocolResult",
     "model_facts",
-    "primary_metric",
     "read_result",
 ]
 
 RESULTS_NAME, PREDICTIONS_NAME = "results.json", "predictions.parquet"
 _FORMAT = 1  # of results.json
-_RECALL_AT = (1, 5, 10)
-METRIC_TITLES = {  # how metrics are called where people read, in this order
-    "top1": "top-1",
-    "top5": "top-5",
-    "mean_class_accuracy": "mean class accuracy",
-    "recall_at_1": "R@1",
-    "recall_at_5": "R@5",
-    "recall_at_10": "R@10",
-    "median_rank": "median rank",
-    "map": "mAP",
-}
-_PRIMARY = {"classification": "top1", "retrieval": "recall_at_1", "multi_label": "map"}
-_BOUNDS = {f"{name}_{bound}" for name in _PRIMARY.values() for bound in ("worst", "best")}
-_SHARES = (set(METRIC_TITLES) - {"median_rank"}) | _BOUNDS
 _COMPUTED = ("metrics", "std", "splits", "predictions_sha256")  # of results.json: what follows from the predictions
 _PACKAGES = ("torch", "transformers", "av")
 
@@ -73,7 +58,7 @@ class ProtocolResult:
 
     def split_metrics(self) -> dict[str, dict[str, float]]:
         """Split -> its metrics, by name; NaN where no clip could be decoded."""
-        return {name: _measure(self.protocol, result) for name, result in self.splits.items()}
+        return {name: split_metrics(self.protocol, result) for name, result in self.splits.items()}
 
     def metrics(self) -> dict[str, float]:
         """The mean of every metric over the splits, of shares the harmonic one where the protocol says so."""
@@ -82,6 +67,10 @@ class ProtocolResult:
     def std(self) -> dict[str, float | None]:
         """The sample standard deviation of every metric over the splits; None for one, and with a harmonic mean."""
         return {name: std for name, (_, std) in self._over_splits().items()}
+
+    def class_values(self) -> dict[str, tuple[float, int]]:
+        """Class -> (share of its clips that are right, how many there are in all splits), as `measures` counts."""
+        return class_values(self.protocol, self.splits.values())
 
     def confusion(self) -> np.ndarray:
         """(N, N + D) counts of all splits together; row: true class, column: predicted class or distractor."""
@@ -206,11 +195,6 @@ def _predictions_sha256(splits: Mapping[str, EvaluationResult]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def primary_metric(protocol: Protocol) -> str:
-    """The name of the metric that counts: top1, recall_at_1 or map."""
-    return _PRIMARY[protocol.task]
-
-
 def model_facts(name: str, model_type: str, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """What a result says of its model.
 
@@ -237,90 +221,24 @@ def _weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-# Measures -----------------------------------------------------------------------------------------------------------
-
-
-def _measure(protocol: Protocol, result: EvaluationResult) -> dict[str, float]:
-    """The metrics of a split, with coverage, and the bounds of the primary one if failed clips were wrong or right."""
-    num_decoded, num_listed = len(result.decoded), len(result.predictions)
-    counts = {"num_decoded": num_decoded, "num_listed": num_listed, "coverage": num_decoded / num_listed}
-    if protocol.task == "multi_label":
-        return {"map": mean_average_precision(*_scores_and_relevant(result)), **counts}
-    counted = _counted(protocol, result)
-    hits = {name: _hits(counted, k) for name, k in _k_of(protocol).items()}
-    shares = {name: float(own.double().mean()) for name, own in hits.items()}
-    right = {f"{name}_count": int(own.sum()) for name, own in hits.items()}
-    more = {"median_rank": median_rank(_ranks(protocol, result))}
-    if protocol.task == "classification":
-        accuracies = [share for share in _class_accuracy(protocol, result).values() if share is not None]
-        more = {"mean_class_accuracy": statistics.fmean(accuracies) if accuracies else float("nan")}
-    primary = primary_metric(protocol)
-    at_least, num_failed = right[f"{primary}_count"], num_listed - num_decoded
-    bounds = {f"{primary}_worst": at_least / num_listed, f"{primary}_best": (at_least + num_failed) / num_listed}
-    return {**shares, **more, **bounds, **right, **counts}
-
-
 def _harmonic_mean(name: str, values: Sequence[float]) -> float:
     """Of a share; of ranks and counts the arithmetic mean."""
-    return statistics.harmonic_mean(values) if name in _SHARES else statistics.fmean(values)
-
-
-def _k_of(protocol: Protocol) -> dict[str, int]:
-    """Name -> k, of the metrics that say how often the label is among the first k."""
-    if protocol.task == "retrieval":
-        return {f"recall_at_{k}": k for k in _RECALL_AT}
-    return {"top1": 1, "top5": 5}
-
-
-def _counted(protocol: Protocol, result: EvaluationResult) -> list[Prediction]:
-    """The clips that count: decoded ones, and failed ones where they are wrong."""
-    return list(result.predictions) if protocol.failed_clips == "wrong" else result.decoded
-
-
-def _hits(predictions: Sequence[Prediction], k: int) -> torch.Tensor:
-    """Whether the label is among the first k, bool (B,); of a failed clip it is not."""
-    return torch.tensor([each.rank is not None and each.rank <= k for each in predictions], dtype=torch.bool)
-
-
-def _ranks(protocol: Protocol, result: EvaluationResult) -> torch.Tensor:
-    """(B,) rank of each label; of failed clips, where they are wrong, behind all texts."""
-    last = len(result.class_names) + len(protocol.distractors) + 1
-    ranks = [last if each.rank is None else each.rank for each in _counted(protocol, result)]
-    return torch.tensor(ranks, dtype=torch.int64)
+    return statistics.harmonic_mean(values) if is_share(name) else statistics.fmean(values)
 
 
 def _class_accuracy(protocol: Protocol, result: EvaluationResult) -> dict[str, float | None]:
     """Class -> share of its clips whose label comes first, None without any; nothing where clips have several."""
     if protocol.task == "multi_label":
         return {}
-    counted = _counted(protocol, result)
-    labels = torch.tensor([prediction.label for prediction in counted], dtype=torch.int64)
-    shares = class_accuracies(_hits(counted, 1), labels, len(result.class_names)).tolist()
-    return {name: None if math.isnan(share) else share for name, share in zip(result.class_names, shares, strict=True)}
-
-
-def _scores_and_relevant(result: EvaluationResult) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores (B, N) float32 and whether they are of a class of the clip, bool (B, N), of the decoded clips."""
-    decoded, num_classes = result.decoded, len(result.class_names)
-    scores = [torch.from_numpy(prediction.log_probabilities)[:num_classes] for prediction in decoded]
-    relevant = torch.zeros(len(decoded), num_classes, dtype=torch.bool)
-    for row, prediction in enumerate(decoded):
-        relevant[row, [prediction.label, *prediction.other_labels]] = True
-    return torch.stack(scores) if scores else torch.empty(0, num_classes), relevant
+    values = class_values(protocol, [result])
+    return {name: values[name][0] if name in values else None for name in result.class_names}
 
 
 def _intervals(protocol: Protocol, result: EvaluationResult) -> dict[str, list[float]]:
     """Metric -> 95 % bootstrap interval over clips."""
-    if protocol.task == "multi_label":
-        return {"map": list(bootstrap_interval(map_of(*_scores_and_relevant(result)), len(result.decoded)))}
-    counted = _counted(protocol, result)
-    of_metric = {name: share_of(_hits(counted, k).numpy()) for name, k in _k_of(protocol).items()}
-    if protocol.task == "retrieval":
-        of_metric["median_rank"] = median_of(_ranks(protocol, result).numpy())
-    elif counted:
-        labels = [prediction.label for prediction in counted]
-        of_metric["mean_class_accuracy"] = class_mean_of(_hits(counted, 1).numpy(), labels)
-    return {name: list(bootstrap_interval(statistic, len(counted))) for name, statistic in of_metric.items()}
+    num_clips = len(counted(protocol, result))
+    of_metric = split_statistics(protocol, result)
+    return {name: list(bootstrap_interval(statistic, num_clips)) for name, statistic in of_metric.items()}
 
 
 # JSON ---------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..descriptions.files import write_atomically
-from .evaluator import Prediction
 from .prediction_files import predictions_as_bytes, read_predictions
+from .predictions import Prediction
 
 __all__ = ["ScoreJournal"]
 

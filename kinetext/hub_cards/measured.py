@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from ..descriptions.files import write_atomically
 from ..evaluation.evaluator import write_json
+from ..evaluation.measures import METRIC_TITLES, primary_metric
 from ..evaluation.protocol import Protocol
-from ..evaluation.results import METRIC_TITLES, ProtocolResult, model_facts, primary_metric, read_result
+from ..evaluation.results import ProtocolResult, model_facts, read_result
 from .markdown import cell, code, one_line
 
 __all__ = ["EVALUATION_FILES", "HUB_RESULTS", "add_results", "index_entries", "measured_section"]

@@ -31,8 +31,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..data.annotations import ClipList
 from ..descriptions.files import write_atomically
-from ..evaluation.evaluator import EvaluationResult, write_json
+from ..evaluation.evaluator import write_json
 from ..evaluation.plots import draw_confusion_matrix
+from ..evaluation.predictions import EvaluationResult
 from ..evaluation.results import read_result
 from ..hub_cards.markdown import one_line
 from .arguments import Recipe, as_settings, parse_recipe

@@ -13,8 +13,8 @@ from ..data.datasets import EvalClips
 from ..data.list_facts import list_fingerprint
 from ..descriptions.files import write_atomically
 from ..doctor import machine
-from ..evaluation.evaluator import EvaluationResult
 from ..evaluation.plots import Panel, draw_confusion_matrix, draw_curves
+from ..evaluation.predictions import EvaluationResult
 from ..evaluation.protocol import protocol_of
 from ..hub_cards.markdown import cell, duration, one_line
 from ..hub_cards.model_card import CURVES_NAME, RunFacts

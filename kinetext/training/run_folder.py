@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from ..data.clip_lists import ClipList
-from ..evaluation.evaluator import EvaluationResult
+from ..evaluation.predictions import EvaluationResult
 from ..evaluation.protocol import protocol_of
 from ..evaluation.results import PREDICTIONS_NAME, RESULTS_NAME, ProtocolResult, model_facts
 from ..hub_cards.measured import EVALUATION_FILES, HUB_RESULTS

@@ -31,7 +31,8 @@ from ..data.datasets import EpochSampler, EvalClips, TrainClips, sample_generato
 from ..data.streaming import StreamingClips
 from ..data.workers import ignore_sigterm, sigterm_held
 from ..evaluation.class_texts import encode_class_texts
-from ..evaluation.evaluator import EvaluationResult, evaluate_clips, write_json
+from ..evaluation.evaluator import evaluate_clips, write_json
+from ..evaluation.predictions import EvaluationResult
 from ..modeling.modeling_video_text import TextBank
 from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import VideoDecodeError

@@ -28,8 +28,8 @@ from kinetext.evaluation.calibration import (
     negative_log_likelihood,
     scaled,
 )
-from kinetext.evaluation.evaluator import Prediction
 from kinetext.evaluation.prediction_files import predictions_as_bytes
+from kinetext.evaluation.predictions import Prediction
 from kinetext.evaluation.results import model_facts
 
 

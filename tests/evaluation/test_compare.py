@@ -12,8 +12,8 @@ from synthetic_results import synthetic_protocol, synthetic_result
 from typer.testing import CliRunner, Result
 
 from kinetext.cli.compare import compare
-from kinetext.evaluation.compare import class_values, compare_results, names_of, protocol_differences
-from kinetext.evaluation.evaluator import EvaluationResult, Prediction
+from kinetext.evaluation.compare import compare_results, names_of, protocol_differences
+from kinetext.evaluation.predictions import EvaluationResult, Prediction
 from kinetext.evaluation.protocol import Protocol, Split
 from kinetext.evaluation.results import ProtocolResult
 from kinetext.evaluation.statistics import holm, mcnemar_p_value
@@ -218,9 +218,9 @@ def test_failed_clips_are_wrong_where_the_protocol_says_so(task: str) -> None:
     (pair,) = done.pairs
     assert (pair.only_first, pair.only_second) == (0, 1)  # jump/01, in both splits
     assert {change.class_name: change.first for change in pair.classes} == {
-        name: value for name, (value, _) in class_values(first).items()
+        name: value for name, (value, _) in first.class_values().items()
     }
-    assert {num_clips for _, num_clips in class_values(first).values()} == {12}
+    assert {num_clips for _, num_clips in first.class_values().values()} == {12}
 
 
 def test_lists_that_spell_clips_in_other_ways_are_joined() -> None:

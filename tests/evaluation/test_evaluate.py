@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.evaluation import evaluator
 from kinetext.evaluation.classify import load_model
 from kinetext.evaluation.evaluate import Loading, evaluate_model, evaluate_with_baseline
-from kinetext.evaluation.evaluator import EvaluationResult, Prediction, Scoring
+from kinetext.evaluation.evaluator import Scoring
 from kinetext.evaluation.metrics import mean_average_precision
 from kinetext.evaluation.prediction_files import predictions_as_bytes, read_predictions
+from kinetext.evaluation.predictions import EvaluationResult, Prediction
 from kinetext.evaluation.protocol import Protocol, Split
 from kinetext.evaluation.results import ProtocolResult, read_result
 
@@ -95,14 +96,6 @@ def clips(world: Path) -> ClipList:
     )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def words(world: Path, out: Path, *options: object, model: str = "xclip") -> list[str]:
     places = ("--protocol", world / "mine.yaml", "--data-root", world / "clips", "--lists", world, "--out", out)
     return [str(word) for word in (world / model, *places, *options)]
@@ -117,7 +110,6 @@ def evaluated(world: Path, out: Path, *options: object, model: str = "xclip") ->
 @pytest.fixture(scope="module")
 def out(world: Path) -> Path:
     """What one process wrote, clip by clip."""
-    torch.set_num_threads(1)
     evaluated(world, world / "out", "--batch-size", 1)
     return world / "out"
 
@@ -357,8 +349,8 @@ def test_failed_clips_are_left_out_or_wrong(failed_clips: str, total: int, clips
         metrics = run(tmp_path, clips, failed_clips=failed_clips, task=task).metrics()
         assert metrics[name] == metrics[f"{name}_count"] / total
         assert metrics[f"{name}_worst"] == metrics[f"{name}_count"] / (NUM_CLIPS + 1)
-    ranks = sorted([*read_result(tmp_path).splits["all"].ranks.tolist(), *[len(CLASSES) + 1] * (total - NUM_CLIPS)])
-    assert metrics["median_rank"] == np.median(ranks)
+    ranks = [one.rank for one in read_result(tmp_path).splits["all"].decoded]
+    assert metrics["median_rank"] == np.median([*ranks, *[len(CLASSES) + 1] * (total - NUM_CLIPS)])
 
 
 def test_of_no_decoded_clip_there_is_no_number(clips: ClipList, tmp_path: Path) -> None:

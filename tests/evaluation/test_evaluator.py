@@ -21,8 +21,9 @@ from kinetext import TextBank, VideoTextProcessor, XCLIPModel
 from kinetext.data.annotations import Clip, ClipList
 from kinetext.data.datasets import EvalClips
 from kinetext.data.small_tokenizer import small_tokenizer
-from kinetext.evaluation.evaluator import EvaluationResult, Prediction, Scoring, evaluate_clips, write_json
+from kinetext.evaluation.evaluator import Scoring, evaluate_clips, write_json
 from kinetext.evaluation.prediction_files import predictions_as_bytes, read_predictions
+from kinetext.evaluation.predictions import EvaluationResult, Prediction
 
 CLASS_NAMES = tuple(f"class {letter}" for letter in "abcdefg")
 NUM_CLIPS = 7
@@ -92,7 +93,7 @@ def test_a_corrupt_clip_counts_in_coverage_and_not_in_accuracy(result: Evaluatio
     metrics = result.metrics()
     assert (metrics["num_listed"], metrics["num_decoded"]) == (NUM_CLIPS, NUM_CLIPS - 1)
     assert metrics["coverage"] == (NUM_CLIPS - 1) / NUM_CLIPS
-    top1, top5 = (sum(rank <= k for rank in result.ranks.tolist()) for k in (1, 5))
+    top1, top5 = (sum(one.rank <= k for one in result.decoded) for k in (1, 5))
     assert (metrics["top1_count"], metrics["top5_count"]) == (top1, top5)
     assert (metrics["top1"], metrics["top5"]) == (top1 / (NUM_CLIPS - 1), top5 / (NUM_CLIPS - 1))
 

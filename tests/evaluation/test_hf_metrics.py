@@ -71,11 +71,12 @@ def test_multilabel_map_refuses_columns_of_0_and_1(load: Callable[[str], Any]) -
 
 @pytest.mark.parametrize("name", ["topk_accuracy", "text_retrieval"])
 def test_k_is_one_or_several_whole_numbers(name: str, load: Callable[[str], Any]) -> None:
-    one = load(name).compute(predictions=SCORES, references=LABELS, k=1)
-    assert one == load(name).compute(predictions=SCORES, references=LABELS, k=[1])
+    metric = load(name)
+    one = metric.compute(predictions=SCORES, references=LABELS, k=1)
+    assert one == metric.compute(predictions=SCORES, references=LABELS, k=[1])
     for wrong in (0, [0], [1, -1], [1.5], [], None):
         with pytest.raises(ValueError, match=r"must be whole numbers of at least 1, such as \[1, 5\]"):
-            load(name).compute(predictions=SCORES, references=LABELS, k=wrong)
+            metric.compute(predictions=SCORES, references=LABELS, k=wrong)
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,6 @@ TEXT = "pushing things off the table"
 DESCRIPTIONS = ["A steady push, then a fall.", "Direction of motion; speed", "slow and low"]
 FRAMES = 4
 PATCH = 16
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from synthetic_results import synthetic_protocol, synthetic_result
 
 from kinetext.evaluation import report_page
-from kinetext.evaluation.evaluator import EvaluationResult, Prediction
+from kinetext.evaluation.predictions import EvaluationResult, Prediction
 from kinetext.evaluation.protocol import Protocol, Split
 from kinetext.evaluation.report_page import write_report_page
 from kinetext.evaluation.results import ProtocolResult

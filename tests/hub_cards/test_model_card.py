@@ -14,7 +14,7 @@ from testing_utils import tiny_config, tiny_model, tiny_moted
 
 from kinetext import VideoTextProcessor, XCLIPForVideoClassification
 from kinetext.data.small_tokenizer import small_tokenizer
-from kinetext.evaluation.evaluator import EvaluationResult, Prediction
+from kinetext.evaluation.predictions import EvaluationResult, Prediction
 from kinetext.evaluation.protocol import own_clips
 from kinetext.evaluation.results import ProtocolResult
 from kinetext.hub_cards.model_card import RunFacts, write_model_card

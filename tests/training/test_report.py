@@ -12,7 +12,7 @@ from kinetext import VideoTextProcessor, __version__
 from kinetext.data.annotations import Clip, ClipList
 from kinetext.data.datasets import EvalClips
 from kinetext.data.list_facts import list_fingerprint
-from kinetext.evaluation.evaluator import EvaluationResult, Prediction
+from kinetext.evaluation.predictions import EvaluationResult, Prediction
 from kinetext.evaluation.protocol import protocol_of
 from kinetext.hub_cards.model_card import RunFacts
 from kinetext.training import report

@@ -17,7 +17,7 @@ import kinetext.training.run as run
 from kinetext import MotedModel, VideoTextProcessor, XCLIPForVideoClassification, XCLIPModel
 from kinetext.evaluation.class_texts import encode_class_texts
 from kinetext.evaluation.classify import load_model
-from kinetext.evaluation.evaluator import EvaluationResult
+from kinetext.evaluation.predictions import EvaluationResult
 from kinetext.evaluation.results import ProtocolResult, read_result
 from kinetext.training.arguments import ModelArguments, parse_recipe
 from kinetext.training.build import build_model
