@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from . import __version__
-from .processing.video_decoding import DECODERS, available_decoders
+from .processing.video_decoders import DECODER_PACKAGES, DECODERS, available_decoders, decoder_fault
 
 Status = Literal["ok", "missing", "optional", "warning"]
 
@@ -35,6 +35,10 @@ _OPTIONAL = {  # package -> extra that brings it
     "openai": "descriptions",
     "evaluate": "eval",
     "trackio": "tracking",
+}
+_WHY_ABSENT = {  # decoder -> what explains that it does not load
+    "decord": f"no wheel for some systems; {DECODERS[0]} is enough",
+    "torchcodec": f"needs FFmpeg's libraries of the system and a build for this torch; {DECODERS[0]} is enough",
 }
 
 
@@ -113,20 +117,21 @@ def _devices() -> list[Check]:
 
 
 def _decoders() -> list[Check]:
-    """Decoders by name; the default one is required."""
-    rows = []
-    for name, found in available_decoders().items():
-        is_default = name == DECODERS[0]
-        label = f"decoder {name}" + (" (default)" if is_default else "")
-        if found is not None:
-            rows.append(Check(label, found))
-        elif is_default:
-            rows.append(Check(label, "not installed", "missing", "pip install av"))
-        else:
-            rows.append(
-                Check(label, "not installed", "optional", f"no wheel for some systems; {DECODERS[0]} is enough")
-            )
-    return rows
+    """Decoders by name: which load, which one is used, and why the others do not."""
+    return [_decoder(name, found) for name, found in available_decoders().items()]
+
+
+def _decoder(name: str, found: str | None) -> Check:
+    is_default = name == DECODERS[0]
+    label = f"decoder {name}" + (" (default)" if is_default else "")
+    if found is not None:
+        return Check(label, found, hint="used unless another is named" if is_default else "used where it is named")
+    package = DECODER_PACKAGES[name]
+    installed = _installed_version(package)
+    value = "not installed" if installed is None else f"{installed}, does not load: {decoder_fault(name)}"
+    if is_default:
+        return Check(label, value, "missing", f"pip install {package}")
+    return Check(label, value, "optional", _WHY_ABSENT[name])
 
 
 def _torchvision() -> Check:
