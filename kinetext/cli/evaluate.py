@@ -39,6 +39,10 @@ def evaluate(
     max_failed_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Stop when more than this share of a list is not on disk.")
     ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="File of `kinetext scan`: clips that it calls unreadable count as failed, untried."),
+    ] = None,
 ) -> None:
     """Evaluate a model under a protocol: results, predictions of all clips, report. What was interrupted goes on."""
     from ..evaluation.evaluate import Loading, processes
@@ -47,6 +51,8 @@ def evaluate(
     places: dict[str, Any] = {"data_root": data_root}
     if max_failed_share is not None:
         places["max_failed_share"] = max_failed_share
+    if manifest is not None:
+        places["manifest"] = manifest
     if not _is_recipe(protocol):
         places["lists_root"] = lists
         loading = replace(loading, decoder=decoder or loading.decoder)
@@ -116,7 +122,7 @@ def _by_protocol(
 
 def show_results(results: list[Any]) -> None:
     """Prints the results of one protocol: a row for each split of each model, and their means."""
-    from ..evaluation.results import METRIC_TITLES
+    from ..evaluation.measures import METRIC_TITLES
 
     protocol = results[0].protocol
     say(f"[bold]{escape(protocol.name)}[/], version {protocol.version}, SHA-256 {protocol.sha256}")

@@ -1,7 +1,9 @@
-"""A bar for runs that are paid by the token: how far, how many tokens, what they cost, what went wrong on the way."""
+"""Bars: of runs that are paid by the token (tokens, cost, what went wrong on the way), and of work on many files."""
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,7 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from ..descriptions.engine import Tally
 
-__all__ = ["show_tally", "spent"]
+__all__ = ["show_files", "show_tally", "spent"]
+
+_TERMINATED = 128 + signal.SIGTERM  # exit status of a program that ended because of it
 
 
 @contextmanager
@@ -49,3 +53,19 @@ def spent(tally: Tally, prices: tuple[float, float] | None) -> str:
     if prices is None:
         return tokens
     return f"{tokens}, {cost((tally.prompt_tokens, tally.completion_tokens), prices):.4f} USD"
+
+
+@contextmanager
+def show_files(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while the block runs; gives what is called with the files that are done and that exist.
+
+    SIGTERM ends the block as an error does, with exit code 143, so that no process of it is left.
+    """
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(title, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+    finally:
+        signal.signal(signal.SIGTERM, before)

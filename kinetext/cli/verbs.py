@@ -17,7 +17,11 @@ from .compare import compare
 from .console import report_errors, say, table_of
 from .describe import describe
 from .evaluate import evaluate
+from .export import export
+from .prepare import prepare
 from .push import push
+from .scan import scan
+from .stream import stream
 
 app = typer.Typer(
     name="kinetext",
@@ -113,8 +117,14 @@ app.command(
 )(evaluate)
 
 
+app.command(epilog="Example:  kinetext scan clips --out manifest.parquet")(scan)
+app.command(epilog="Example:  kinetext prepare clips clips_256 --short-side 256")(prepare)
 app.command(epilog="Example:  kinetext compare results/moted results/xclip")(compare)
 app.command(epilog="Example:  kinetext calibrate results --model runs/weizmann --accuracy 0.9")(calibrate)
+app.command(epilog='Example:  kinetext export demo/xclip exported --labels "waving,running" --format onnx')(export)
+app.command(
+    epilog='Example:  kinetext stream long.mp4 --labels "waving,running" --model demo/xclip --frames-per-second 4'
+)(stream)
 
 
 @app.command(
@@ -287,9 +297,9 @@ def explain(
     texts = None if descriptions is None else load_descriptions(descriptions).for_classes([text])[0]
     loaded, processor = load_model(model)
     explanation = explain_clip(loaded, processor, clip, text, descriptions=texts, decoder=decoder)
-    for stream in explanation.streams:
-        for one in stream.texts:
-            say(f"[bold]{stream.name} stream[/]: {escape(one.text)}")
+    for part in explanation.streams:
+        for one in part.texts:
+            say(f"[bold]{part.name} stream[/]: {escape(one.text)}")
             table = table_of("word", "relevance#")
             for word, share in one.words:
                 table.add_row(escape(word), f"{share:.3f}")

@@ -100,13 +100,14 @@ class Journal:
         self._file.close()
         self._lock.release()
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Writes a record to disk before it returns."""
+    def append(self, record: dict[str, Any], *, is_precious: bool = True) -> None:
+        """Writes a record to disk before it returns; one that is not precious may be lost with the power."""
         if self._size is not None:
             self._file.truncate(self._size)
             self._file.write(b"\n" if self._lacks_break else b"")
             self._size = None
         self._file.write(json.dumps(record).encode() + b"\n")
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if is_precious:
+            os.fsync(self._file.fileno())
         self.records.append(record)

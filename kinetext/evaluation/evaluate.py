@@ -27,6 +27,7 @@ from .. import __version__
 from ..data.annotations import MAX_FAILED_SHARE
 from ..data.clip_lists import Clip, ClipList
 from ..data.datasets import EvalClips
+from ..data.manifest import Manifest
 from ..modeling.configuration_video_text import CLIP_TOWERS, class_names_of
 from ..modeling.modeling_video_clip import VideoCLIPConfig, VideoCLIPModel
 from ..modeling.modeling_video_text import TextBank
@@ -34,8 +35,9 @@ from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import DECODERS
 from .class_texts import encode_class_texts, join_banks, uses_descriptions
 from .classify import load_model
-from .evaluator import EvaluationResult, Scoring, evaluate_clips, write_json
+from .evaluator import Scoring, evaluate_clips, write_json
 from .plots import draw_confusion_matrix, draw_hardest_confusions
+from .predictions import EvaluationResult
 from .protocol import Protocol, Split, read_split
 from .report_page import REPORT_PAGE_NAME, write_report_page
 from .results import PREDICTIONS_NAME, RESULTS_NAME, ProtocolResult, model_facts
@@ -81,10 +83,18 @@ def read_clips_of(
     data_root: str | os.PathLike[str],
     lists_root: str | os.PathLike[str] | None = None,
     max_failed_share: float = MAX_FAILED_SHARE,
+    manifest: str | os.PathLike[str] | None = None,
 ) -> list[ClipList]:
-    """The clips of every split; arguments and errors as of `read_split`."""
+    """The clips of every split; arguments and errors as of `read_split`.
+
+    Clips that `manifest`, a file of `kinetext scan`, calls unreadable are not tried: they count as failed.
+    """
     places: dict[str, Any] = {"data_root": data_root, "lists_root": lists_root, "max_failed_share": max_failed_share}
-    return [read_split(protocol, split, **places) for split in protocol.splits]
+    lists = [read_split(protocol, split, **places) for split in protocol.splits]
+    if manifest is None:
+        return lists
+    known = Manifest.read(manifest)
+    return [known.mark_unreadable(clips, data_root) for clips in lists]
 
 
 def evaluate_with_baseline(

@@ -7,10 +7,9 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from rich.progress import track
@@ -22,84 +21,10 @@ from ..descriptions.files import write_atomically
 from ..modeling.modeling_video_text import TextBank
 from .bars import progress_console
 from .metrics import label_ranks
+from .predictions import EvaluationResult, Prediction
 
 _MAX_FRAMES = 256  # of one forward pass: about 1.5 GB of activations in the largest tower
 _MAX_SCORES = 16384  # of one forward pass: X-CLIP's prompts take memory by view and text
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model said of one clip.
-
-    Attributes:
-        clip_id: the clip.
-        label: its class, an index.
-        other_labels: further classes of it, in a multi-label evaluation.
-        predicted: the text with the highest score: a class, or above those a distractor.
-        rank: of the label among all scores, 1 for the best; ties count against it.
-        log_probabilities: (N,) float32 over all texts, averaged over views and templates.
-        error: why there is no prediction, or None; then the three before are None.
-    """
-
-    clip_id: str
-    label: int
-    predicted: int | None = None
-    rank: int | None = None
-    log_probabilities: np.ndarray | None = field(default=None, compare=False, repr=False)
-    other_labels: tuple[int, ...] = ()
-    error: str | None = None
-
-    @property
-    def score(self) -> float | None:
-        """Probability of the predicted class."""
-        if self.log_probabilities is None or self.predicted is None:
-            return None
-        return math.exp(self.log_probabilities[self.predicted])
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Predictions of all listed clips, in list order, and what they add up to."""
-
-    class_names: tuple[str, ...]
-    predictions: tuple[Prediction, ...]
-
-    @property
-    def decoded(self) -> list[Prediction]:
-        """The clips that could be decoded."""
-        return [prediction for prediction in self.predictions if prediction.error is None]
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """The others: clip -> reason."""
-        return {prediction.clip_id: prediction.error for prediction in self.predictions if prediction.error is not None}
-
-    @property
-    def ranks(self) -> np.ndarray:
-        """(B,) rank of the label of each decoded clip."""
-        return np.array([prediction.rank for prediction in self.decoded], dtype=np.int64)
-
-    def metrics(self) -> dict[str, float]:
-        """top1 and top5 over decoded clips, the counts behind them, and coverage = decoded / listed."""
-        ranks = self.ranks
-        top1, top5 = (int((ranks <= k).sum()) for k in (1, 5))
-        return {
-            "top1": top1 / len(ranks) if len(ranks) else float("nan"),
-            "top5": top5 / len(ranks) if len(ranks) else float("nan"),
-            "top1_count": top1,
-            "top5_count": top5,
-            "num_decoded": len(ranks),
-            "num_listed": len(self.predictions),
-            "coverage": len(ranks) / len(self.predictions),
-        }
-
-    def confusion(self) -> np.ndarray:
-        """(N, N) counts of decoded clips; row: true class, column: predicted class. A distractor is no column."""
-        counts = np.zeros((len(self.class_names), len(self.class_names)), dtype=int)
-        for prediction in self.decoded:
-            if prediction.predicted is not None and prediction.predicted < len(self.class_names):
-                counts[prediction.label, prediction.predicted] += 1
-        return counts
 
 
 @dataclass(frozen=True)

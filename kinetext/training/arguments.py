@@ -227,6 +227,12 @@ class DataArguments:
     cache_videos: bool = field(
         default=False, metadata={"help": "Keep decoded videos in memory, in each worker; for small data sets."}
     )
+    manifest: str | None = field(
+        default=None,
+        metadata={
+            "help": "File of `kinetext scan`: clips that it calls unreadable are not tried; those of tar shards are."
+        },
+    )
     max_failed_share: float = field(
         default=MAX_FAILED_SHARE,
         metadata={"help": "Stop when more than this share of the training clips cannot be decoded."},

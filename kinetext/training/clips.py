@@ -9,6 +9,7 @@ from ..data.clip_lists import ClipList
 from ..data.datasets import TrainClips
 from ..data.few_shot import few_shot
 from ..data.label_lists import load_label_list
+from ..data.manifest import Manifest
 from ..data.saved_datasets import open_dataset
 from ..data.streaming import StreamingClips
 from ..processing.processing_video_text import VideoTextProcessor
@@ -71,13 +72,14 @@ def _share(args: VideoTextTrainingArguments) -> dict[str, Any]:
 
 
 def _read(data: DataArguments, source: str, class_names: tuple[str, ...] | None) -> ClipList:
-    return read_clips(
+    clips = read_clips(
         source, data_root=data.data_root, class_names=class_names, max_missing_share=data.max_failed_share
     )
+    return clips if data.manifest is None else Manifest.read(data.manifest).mark_unreadable(clips, data.data_root)
 
 
 def _open_stream(data: DataArguments, class_names: tuple[str, ...] | None) -> Splits:
-    for name in ("hold_out", "shots", "cache_videos"):
+    for name in ("hold_out", "shots", "cache_videos", "manifest"):
         if getattr(data, name):
             raise ValueError(f"{name} needs a list of clips, and streaming has none; leave one of them out.")
     stream = open_dataset(data.train, data_root=data.data_root, streaming=True)

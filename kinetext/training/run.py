@@ -17,7 +17,7 @@ from ..data.clip_lists import ClipList
 from ..data.datasets import EvalClips
 from ..evaluation.class_texts import uses_descriptions
 from ..evaluation.evaluate import Loading, evaluate_with_baseline
-from ..evaluation.evaluator import EvaluationResult
+from ..evaluation.predictions import EvaluationResult
 from ..evaluation.protocol import own_clips, parse_views
 from ..evaluation.results import ProtocolResult
 from ..hub_cards.push import check_license, check_push
@@ -213,7 +213,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
     Not where the clips lie: they may have moved, and are compared themselves, unless they come as a stream.
     """
-    places = {"data_root", "eval", "hold_out", "max_failed_share", "cache_videos", "augment_on"}
+    places = {"data_root", "eval", "hold_out", "manifest", "max_failed_share", "cache_videos", "augment_on"}
     if not recipe.data.streaming:
         places.add("train")
     return {
