@@ -492,6 +492,37 @@ class MotedModel(FreezesItselfMixin, VideoTextMixin, MotedPreTrainedModel):
             outputs.pooler_output = self.text_projection(outputs.pooler_output)
         return outputs
 
+    @property
+    def can_encode_frames(self) -> bool:
+        """Whether [`encode_frames`] is possible: the serial motion encoder stands inside the image tower."""
+        return self.config.motion_encoder != "serial"
+
+    def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """What the image tower says of frames (B, T, 3, H, W), each by itself: `frame_features` of clips they are in.
+
+        Returns:
+            (B, T, F), F = C + L*D: the projected features, and X^(0) to X^(L-1).
+
+        Raises:
+            ValueError: for another shape, and with motion_encoder="serial".
+        """
+        self._require_frames_apart()
+        vision: Any = self.config.vision_config
+        with self._tower_gradients():
+            frames, class_tokens = self._encode_frames(check_pixel_values(pixel_values, vision.num_channels))
+        return torch.cat([frames, *class_tokens], dim=-1)
+
+    def _require_frames_apart(self) -> None:
+        if not self.can_encode_frames:
+            raise ValueError('motion_encoder="serial" encodes the frames of a clip together; pass pixel_values alone.')
+
+    def _unpacked(self, frame_features: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """What [`encode_frames`] packed: projected features (B, T, C), and class tokens, each (B, T, D)."""
+        vision: Any = self.config.vision_config
+        sizes = [self.config.projection_dim, *[vision.hidden_size] * vision.num_hidden_layers]
+        frames, *class_tokens = frame_features.split(sizes, dim=-1)
+        return frames, class_tokens
+
     @can_return_tuple
     def get_video_features(self, pixel_values: torch.Tensor) -> BaseModelOutputWithPooling:
         """The video embedding v in `pooler_output` (B, C), not normalised, and its frames (B, T, C).
@@ -528,6 +559,7 @@ class MotedModel(FreezesItselfMixin, VideoTextMixin, MotedPreTrainedModel):
         text_bank: TextBank | None = None,
         labels: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
+        frame_features: torch.Tensor | None = None,
     ) -> MotedOutput:
         """Logits of B videos over N classes.
 
@@ -542,6 +574,8 @@ class MotedModel(FreezesItselfMixin, VideoTextMixin, MotedPreTrainedModel):
             text_bank: class names and descriptions encoded by [`encode_texts`]; results equal passing the tokens.
             labels: (B,) int64 class ids or (B, N) float probabilities.
             frame_mask: refused: clips of one batch must have equal lengths here.
+            frame_features: (B, T, F) of [`encode_frames`] of the sparse frames, pixel_values[:, ::a], encoded before;
+                the image tower then does not run. The motion encoder reads pixel_values all the same.
 
         Raises:
             ValueError: for shapes that do not fit, for a frame_mask, for no class names or two kinds of them, for a
@@ -552,7 +586,7 @@ class MotedModel(FreezesItselfMixin, VideoTextMixin, MotedPreTrainedModel):
             raise ValueError(
                 'MoTED takes no frame_mask: pass clips of equal length, or one at a time with sampling="all".'
             )
-        frames, motion = self._encode_videos(pixel_values)  # (B, T, C), (B, T, C) or None
+        frames, motion = self._encode_videos(pixel_values, frame_features)  # (B, T, C), (B, T, C) or None
         video = self._fused_frames(frames, motion).mean(dim=1)  # (B, C)
         motion = video if motion is None else motion.mean(dim=1)  # (B, C)
         names, descriptions, mask = self._class_texts(
@@ -588,14 +622,21 @@ class MotedModel(FreezesItselfMixin, VideoTextMixin, MotedPreTrainedModel):
     def _tower_gradients(self) -> Any:
         return torch.set_grad_enabled(self._towers_record_gradients and torch.is_grad_enabled())
 
-    def _encode_videos(self, pixel_values: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _encode_videos(
+        self, pixel_values: torch.Tensor | None, frame_features: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Projected features of the sparse frames (B, T, C), and of their motion (B, T, C) where it is apart."""
         pixel_values = self._check_clips(pixel_values)
         sparse = pixel_values[:, :: self.config.motion_frame_ratio]  # (B, T, 3, H, W)
+        if frame_features is not None:
+            self._require_frames_apart()
         if self.config.motion_encoder == "serial":
             return self._encode_frames(sparse)[0], None
-        with self._tower_gradients():
-            frames, class_tokens = self._encode_frames(sparse)
+        if frame_features is None:
+            with self._tower_gradients():
+                frames, class_tokens = self._encode_frames(sparse)
+        else:
+            frames, class_tokens = self._unpacked(frame_features)
         if self.motion_encoder is None:
             return frames, None
         tokens = self.motion_encoder(pixel_values, class_tokens)  # (B, T, K, W)

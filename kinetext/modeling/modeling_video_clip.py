@@ -236,24 +236,47 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
             positions = interpolate_temporal_positions(old, num_frames).clone()
             self.joint_position_embedding = nn.Parameter(positions, requires_grad=old.requires_grad)
 
+    @property
+    def can_encode_frames(self) -> bool:
+        """Whether [`encode_frames`] is possible: in "joint", frames go through the image tower together."""
+        return self.config.temporal_pooling != "joint"
+
+    def encode_frames(self, pixel_values: torch.Tensor, *, interpolate_pos_encoding: bool = False) -> torch.Tensor:
+        """Features (B, T, C) of frames (B, T, 3, H, W), each by itself: `frame_features` of clips they are in.
+
+        Raises:
+            ValueError: for another shape, and with temporal_pooling="joint".
+        """
+        if not self.can_encode_frames:
+            raise ValueError('temporal_pooling="joint" encodes all frames of a clip together; pass pixel_values.')
+        pixel_values = check_pixel_values(pixel_values, self.config.vision_config.num_channels)
+        return self.visual_projection(self._class_tokens(pixel_values, None, interpolate_pos_encoding))
+
     @can_return_tuple
     def get_video_features(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
         *,
         interpolate_pos_encoding: bool = False,
+        frame_features: torch.Tensor | None = None,
     ) -> BaseModelOutputWithPooling:
         """The video embedding in `pooler_output` (B, C), not normalised, and its frames (B, T, C).
 
         Args: as in [`VideoCLIPModel.forward`].
         """
-        pixel_values = check_pixel_values(pixel_values, self.config.vision_config.num_channels)
-        pixel_values = without_padding(pixel_values, frame_mask)
-        if self.config.temporal_pooling == "one_frame":
-            pixel_values, frame_mask = _middle_frames(pixel_values, frame_mask), None
-        frames = self._class_tokens(pixel_values, frame_mask, interpolate_pos_encoding)  # (B, T, D)
-        frames = self.visual_projection(frames)  # (B, T, C)
+        is_one_frame = self.config.temporal_pooling == "one_frame"
+        if frame_features is None:
+            pixel_values = check_pixel_values(pixel_values, self.config.vision_config.num_channels)
+            pixel_values = without_padding(pixel_values, frame_mask)
+            if is_one_frame:
+                pixel_values, frame_mask = _middle_frames(pixel_values, frame_mask), None
+            frames = self._class_tokens(pixel_values, frame_mask, interpolate_pos_encoding)  # (B, T, D)
+            frames = self.visual_projection(frames)  # (B, T, C)
+        elif is_one_frame:
+            frames, frame_mask = _middle_frames(frame_features, frame_mask), None
+        else:
+            frames = frame_features
         if self.temporal_transformer is not None:
             frames = self.temporal_transformer(frames, frame_mask)
         return BaseModelOutputWithPooling(last_hidden_state=frames, pooler_output=mean_over_frames(frames, frame_mask))
@@ -347,15 +370,15 @@ def _class_tokens_of_vit(tower: Any, images: torch.Tensor, interpolate_pos_encod
     return tower(images).last_hidden_state[:, 0]
 
 
-def _middle_frames(pixel_values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-    """The middle frame of each clip, (B, 1, 3, H, W), of those that are not padding."""
+def _middle_frames(frames: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+    """The middle frame of each clip (B, T, ...), of those that are not padding: (B, 1, ...)."""
     if frame_mask is None:
-        middle = pixel_values.shape[1] // 2
-        return pixel_values[:, middle : middle + 1]
+        middle = frames.shape[1] // 2
+        return frames[:, middle : middle + 1]
     counts = frame_mask.bool().cumsum(dim=1)  # (B, T)
     middles = (counts == counts[:, -1:] // 2 + 1).int().argmax(dim=1)  # (B,): the first of the equal ones is a frame
     rows = torch.arange(len(middles), device=middles.device)
-    return pixel_values[rows, middles].unsqueeze(1)
+    return frames[rows, middles].unsqueeze(1)
 
 
 def _temporal_config(config: Any) -> Any:
@@ -435,6 +458,7 @@ class VideoCLIPModel(VideoTextMixin, VideoCLIPVideoMixin, VideoCLIPPreTrainedMod
         frame_mask: torch.Tensor | None = None,
         text_bank: TextBank | None = None,
         labels: torch.Tensor | None = None,
+        frame_features: torch.Tensor | None = None,
     ) -> VideoCLIPOutput:
         """Logits of B videos over N class texts.
 
@@ -446,6 +470,7 @@ class VideoCLIPModel(VideoTextMixin, VideoCLIPVideoMixin, VideoCLIPPreTrainedMod
             frame_mask: (B, T), 1 at frames and 0 at padding, for clips of different lengths.
             text_bank: class texts encoded by [`encode_texts`] of this model; results equal passing `input_ids`.
             labels: (B,) int64 class ids or (B, N) float probabilities; loss is the cross-entropy over class texts.
+            frame_features: (B, T, C) of [`encode_frames`], instead of pixel_values.
 
         Raises:
             ValueError: for shapes that do not fit, for no class texts or two kinds of them, and for a bank of other
@@ -453,7 +478,10 @@ class VideoCLIPModel(VideoTextMixin, VideoCLIPVideoMixin, VideoCLIPPreTrainedMod
             TypeError: for labels of a wrong dtype.
         """
         video = self.get_video_features(
-            pixel_values, frame_mask, interpolate_pos_encoding=interpolate_pos_encoding
+            pixel_values,
+            frame_mask,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            frame_features=frame_features,
         ).pooler_output  # (B, C)
         text = self._class_texts(input_ids, attention_mask, text_bank).to(video)  # (N, C)
         video, text = (features / features.norm(dim=-1, keepdim=True) for features in (video, text))

@@ -352,7 +352,6 @@ class VideoTextMixin(VideoMixin):
         features = features.unflatten(0, is_there.shape)  # (N, k+1, C)
         return features.masked_fill(~is_there.unsqueeze(-1), 0), is_there
 
-    @torch.compiler.assume_constant_result
     def check_text_bank(self, text_bank: TextBank) -> bool:
         """True; raises ValueError if the bank was made by other text weights than this model's.
 
@@ -360,12 +359,14 @@ class VideoTextMixin(VideoMixin):
         weights that change after tracing are not noticed there. In an export nothing is compared: the tensors that it
         traces with have no values.
         """
-        if torch.compiler.is_exporting():
-            return True
+        return torch.compiler.is_exporting() or self._check_fingerprint(text_bank.text_fingerprint)
+
+    @torch.compiler.assume_constant_result
+    def _check_fingerprint(self, fingerprint: str) -> bool:  # not of the bank, or each would be compiled for
         own = self.text_fingerprint()
-        if text_bank.text_fingerprint != own:
+        if fingerprint != own:
             raise ValueError(
-                f"this TextBank was made by text weights {text_bank.text_fingerprint[:12]}, the model has {own[:12]}: "
+                f"this TextBank was made by text weights {fingerprint[:12]}, the model has {own[:12]}: "
                 "its features would be wrong. Encode the class texts again with this model's encode_texts(...)."
             )
         return True

@@ -206,7 +206,9 @@ class XCLIPPromptGenerator(stock.XCLIPPromptGenerator):
         """What the texts (N, E) ask for in the first layer, (N, E)."""
         return _prompt_queries(self.decoder[0], text) if self.decoder else text
 
-    def forward(self, text: torch.Tensor, visual: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    def forward(  # type: ignore[override]
+        self, text: torch.Tensor, visual: torch.Tensor, queries: torch.Tensor
+    ) -> torch.Tensor:
         """Prompts (B, N, E), to be added to the texts.
 
         Args:
@@ -216,7 +218,8 @@ class XCLIPPromptGenerator(stock.XCLIPPromptGenerator):
         """
         visual = self.layernorm(visual)
         text, queries = (states.expand(visual.shape[0], -1, -1) for states in (text, queries))  # (B, N, E)
-        for index, layer in enumerate(self.decoder):
+        layers: Any = self.decoder
+        for index, layer in enumerate(layers):
             if index:
                 queries = _prompt_queries(layer, text)
             text = text + _attend_to_patches(layer.cross_attn, queries, visual)
@@ -526,7 +529,7 @@ class XCLIPModel(VideoTextMixin, XCLIPVideoMixin, XCLIPPreTrainedModel, stock.XC
 
     def _prompt_queries(self, text_features: torch.Tensor, text_bank: TextBank | None) -> torch.Tensor:
         """What class texts (N, E) ask of the patches, (N, E); kept for a bank where no gradient is."""
-        generator = self.prompts_generator
+        generator: Any = self.prompts_generator
         if text_bank is None or self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return generator.queries_of(text_features)
         device = text_features.device

@@ -74,7 +74,6 @@ def test_outputs_and_gradients_of_a_tiny_model(pair: tuple[Any, Any]) -> None:
 
 
 def b32_pair_and_inputs() -> tuple[Any, Any, dict[str, torch.Tensor]]:
-    torch.set_num_threads(2)  # here it pays
     stock, ours = same_weights(XCLIPConfig.preset("base-patch32", num_frames=8), deviation=0.02)
     end = 49407
     inputs = {
