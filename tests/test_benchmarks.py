@@ -1,19 +1,30 @@
-"""The benchmarks: Table 3 is complete, interrupted experiments go on, numbers come with what they depend on."""
+"""The benchmarks: Table 3 is complete, interrupted experiments go on, numbers come with what they depend on.
+
+What is compared computes the same, and what is forbidden, a crash or growing memory, would be seen.
+"""
 
 import functools
 import io
 import operator
 import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
+import torch
+from rendered_clips import render_clip
 from rich.console import Console
-from testing_utils import tiny_clip_config, tiny_moted
+from testing_utils import scatter_weights, tiny_clip_config, tiny_config, tiny_moted
 from transformers import CLIPModel
 
-from benchmarks import harness, moted_ablation
-from benchmarks.__main__ import GROUPS
+from benchmarks import end_to_end, fuzz, harness, memory, moted_ablation, natural_clips, report, tower
+from benchmarks.__main__ import GROUPS, SIDE_BY_SIDE
+from benchmarks.end_to_end import Ours, Stock, StockWithTextsKept, differences_of
+from benchmarks.fuzz import DAMAGES, Corpus
 from benchmarks.harness import Benchmark, Subject
 from benchmarks.moted_ablation import (
     SUB_TABLES,
@@ -29,9 +40,13 @@ from benchmarks.moted_ablation import (
     summary,
     train_and_test,
 )
+from benchmarks.natural_clips import ClipSet
+from kinetext import VideoTextProcessor, XCLIPConfig, XCLIPModel
 from kinetext.data.motion_shapes import SEEN_CLASSES, UNSEEN_CLASSES
 from kinetext.data.small_tokenizer import small_tokenizer
+from kinetext.evaluation.cost import measure_cost
 
+README = harness.REPOSITORY / "README.md"
 TINY = Scale(
     num_steps=2,
     seeds=(0, 1),
@@ -216,27 +231,72 @@ def test_rows_without_runs_are_left_out() -> None:
 
 def test_calls_are_measured_in_turn_after_one_round_that_does_not_count() -> None:
     order: list[str] = []
-    seconds = harness.seconds_in_turn({name: functools.partial(order.append, name) for name in "ab"}, 2)
+    rounds = harness.rounds_in_turn({name: functools.partial(order.append, name) for name in "ab"}, 2)
     assert order == list("ababab")
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
+    assert {name: len(timed) for name, timed in rounds.items()} == {"a": 2, "b": 2}
 
 
-def test_a_measurement_has_every_repetition_and_the_median_ratio_of_its_rounds() -> None:
-    benchmark = Benchmark(
-        "sorting",
-        (
-            Subject("short", functools.partial, (sorted, range(10))),
-            Subject("long", functools.partial, (sorted, range(100_000)), {"short": "short"}),
-        ),
-        repeats=3,
-    )
-    result = harness.measure(benchmark)
+SORTING = Benchmark(
+    "sorting",
+    (
+        Subject("short", functools.partial, (sorted, range(10)), work=10),
+        Subject("long", functools.partial, (sorted, range(100_000)), {"short": "short"}, work=100_000),
+    ),
+    repeats=3,
+    unit="numbers",
+    ceiling=("short", "long"),
+    headline="sorting in Python",
+)
+
+
+def test_a_measurement_has_every_repetition_the_median_ratio_of_its_rounds_rate_and_share() -> None:
+    result = harness.measure(SORTING)
     short, long = result["measurements"]
     assert len(short["seconds"]) == len(long["seconds"]) == 3
     rounds = sorted(own / other for own, other in zip(long["seconds"], short["seconds"], strict=True))
-    assert long["relative_to"] == {"short": {"time": rounds[1]}}
+    assert long["relative_to"] == {"short": {"subject": "short", "time": rounds[1]}}
     assert rounds[1] > 1
-    assert re.search(r"long .* × short", printed(harness.table_of(result)))
+    assert long["rate"] == 100_000 / sorted(long["seconds"])[1]
+    assert max(short["share"], long["share"]) == 1
+    shown = printed(harness.table_of(result))
+    assert re.search(r"long .*s to .*s\) +│ .* × short .* │ +100% │", shown)
+    assert "1 threads" in shown
+    assert "numbers/s" in shown
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_seen(seen: list[int]) -> Any:
+    return lambda: seen.append(torch.get_num_threads())
+
+
+def test_a_benchmark_runs_on_its_number_of_threads_and_says_so(two_threads: None) -> None:
+    seen: list[int] = []
+    result = harness.measure(Benchmark("threads", (Subject("any", threads_seen, (seen,)),), repeats=1, threads=2))
+    assert seen == [2, 2]
+    assert result["threads"] == 2
+
+
+class InStages:
+    def __call__(self) -> None:
+        self.work()
+        self.work()
+        time.sleep(0.01)
+
+    def work(self) -> None:
+        time.sleep(0.02)
+
+
+def test_marked_stages_are_counted_per_call() -> None:
+    call = InStages()
+    harness.mark_stage(call, "work", "working")
+    for timed in harness.rounds_in_turn({"call": call}, 2)["call"]:
+        assert 0.04 <= timed.stages["working"] < timed.seconds - 0.005
 
 
 @pytest.mark.slow
@@ -246,12 +306,216 @@ def test_peak_memory_is_that_of_one_call() -> None:
 
 
 def test_a_result_names_its_circumstances() -> None:
-    assert {"processor", "cores", "threads", "python", "torch", "transformers", "av"} <= set(harness.machine())
-    assert re.match(r"[0-9a-f]{40}( with uncommitted .+)?$", harness.source())
+    known = harness.circumstances()
+    wanted = {"processor", "instructions", "cores", "threads", "python", "torch", "transformers", "av", "libavcodec"}
+    assert wanted <= set(known["machine"])
+    assert re.match(r"[0-9a-f]{40}( with uncommitted .+)?$", known["source"])
 
 
-def test_every_subject_is_divided_by_subjects_of_its_benchmark() -> None:
-    for benchmark in (benchmark for group in GROUPS.values() for benchmark in group):
-        names = [subject.name for subject in benchmark.subjects]
-        assert len(set(names)) == len(names)
-        assert {other for subject in benchmark.subjects for other in subject.relative_to.values()} <= set(names)
+CLIP_SET = ClipSet(96, 48, 2, gop=10, num_frames=30)
+SIDE_BY_SIDE_BENCHMARKS = [
+    *(benchmark for group in SIDE_BY_SIDE.values() for benchmark in group),
+    end_to_end.end_to_end(CLIP_SET),
+]
+
+
+@pytest.mark.parametrize("benchmark", SIDE_BY_SIDE_BENCHMARKS, ids=lambda benchmark: benchmark.title[:40])
+def test_every_subject_is_divided_by_subjects_of_its_benchmark(benchmark: Benchmark) -> None:
+    names = [subject.name for subject in benchmark.subjects]
+    assert len(set(names)) == len(names)
+    assert {other for subject in benchmark.subjects for other in subject.relative_to.values()} <= set(names)
+    assert set(benchmark.ceiling) <= set(names)
+    assert not benchmark.ceiling or all(subject.work > 0 for subject in benchmark.subjects)
+    assert bool(benchmark.unit) == any(subject.work > 0 for subject in benchmark.subjects)
+
+
+def test_the_operations_of_the_tower_are_those_of_the_table_of_costs() -> None:
+    """`kinetext cost` counts messages, image tower and MIT of one view in multiply-accumulates."""
+    cost = measure_cost(XCLIPConfig.preset(tower.PRESET, num_frames=tower.NUM_FRAMES))
+    macs = sum(each.macs for each in cost.towers if each.tower in ("image tower", "messages", "MIT"))
+    assert tower.tower_gflop() == pytest.approx(2e-9 * tower.BATCH_SIZE * macs, rel=1e-6)
+
+
+# Clips
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    monkeypatch.setattr(natural_clips, "FOLDER", tmp_path / "rendered")
+    monkeypatch.setattr(natural_clips, "SAMPLES", tmp_path / "absent")
+    natural_clips._sources.cache_clear()
+    yield CLIP_SET.paths()
+    natural_clips._sources.cache_clear()
+
+
+def test_rendered_clips_are_as_described_and_written_once(clips: list[Path]) -> None:
+    known = natural_clips.circumstances_of(clips)
+    assert known["frames_per_key"] <= CLIP_SET.gop
+    with av.open(str(clips[0])) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.frames) == (96, 48, CLIP_SET.num_frames)
+        assert stream.codec_context.has_b_frames
+    before = [path.stat().st_mtime_ns for path in clips]
+    assert [path.stat().st_mtime_ns for path in CLIP_SET.paths()] == before
+    assert clips[0].read_bytes() != clips[1].read_bytes()
+
+
+def test_a_clip_of_one_group_has_one_key_frame(clips: list[Path]) -> None:
+    whole = replace(CLIP_SET, gop=CLIP_SET.num_frames)
+    assert natural_clips.circumstances_of(whole.paths())["frames_per_key"] == whole.num_frames
+
+
+# From file to probabilities
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> str:
+    """A tiny X-CLIP for pictures of 224 pixels, as transformers' image processor makes them."""
+    tokenizer = small_tokenizer(end_to_end.CLASS_NAMES)
+    text = {"vocab_size": len(tokenizer), "max_position_embeddings": 77}
+    model = XCLIPModel(tiny_config(text=text, vision={"image_size": 224, "patch_size": 56}))
+    scatter_weights(model)
+    model.save_pretrained(tmp_path / "model")
+    VideoTextProcessor(tokenizer, short_side=224).save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_all_ways_give_the_same_probabilities(checkpoint: str, clips: list[Path]) -> None:
+    ways = (Stock(checkpoint), StockWithTextsKept(checkpoint), Ours(checkpoint), Ours(checkpoint, torch.bfloat16))
+    apart = differences_of(clips[0], *ways)
+    assert apart["largest probability"] > 1.2 / len(end_to_end.CLASS_NAMES)
+    assert apart["transformers' probabilities, texts kept by hand or not"] < 1e-6
+    assert apart["probabilities from the same pixels"] < 1e-6
+    assert apart["pixels, levels of 255"] < 3
+    assert apart["pixels, levels of 255, mean"] < 0.6
+
+
+# Damaged clips and memory
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("damaged")
+    b_frames = {"bf": "2"}
+    paths = [
+        render_clip(folder / "h264.mp4", gop=12, codec_options=b_frames),
+        render_clip(folder / "one_gop.mkv", gop=250, codec_options=b_frames),
+        render_clip(folder / "mpeg4.avi", codec="mpeg4"),
+    ]
+    return Corpus.of(paths, folder)
+
+
+def test_a_case_is_the_same_each_time_and_differs_from_its_source(corpus: Corpus) -> None:
+    num_same = 0
+    for case in range(40):
+        source, damage, data = corpus.damaged(case)
+        assert corpus.damaged(case)[1:] == (damage, data)
+        assert damage == [*DAMAGES][case % len(DAMAGES)]
+        num_same += data == source.path.read_bytes()
+    assert num_same <= 3  # zeros over zeros
+
+
+@pytest.mark.parametrize("reader", fuzz.readers())
+def test_outcomes_are_told_apart(reader: str, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorter = render_clip(corpus.folder / "shorter.mp4", 30).read_bytes()
+    case = [*DAMAGES].index("truncated")
+    source = corpus.damaged(case)[0]
+    sound = source.path.read_bytes()
+    for data, outcome in ((sound, fuzz.UNHARMED), (shorter, fuzz.SHORTENED), (bytes(100), fuzz.REFUSED)):
+        monkeypatch.setitem(DAMAGES, "truncated", lambda *of_case, data=data: data)
+        assert fuzz.attempt(corpus, (case, reader)) == ("truncated", outcome)
+
+    other_source = replace(source, pictures=source.pictures[::-1])
+    monkeypatch.setattr(Corpus, "damaged", lambda self, number: (other_source, "truncated", sound))
+    assert fuzz.attempt(corpus, (case, reader)) == ("truncated", fuzz.WRONG)
+
+
+def test_damaged_clips_end_as_frames_or_errors(corpus: Corpus) -> None:
+    result = fuzz.fuzz(corpus, range(60), jobs=2)
+    assert result["failures"] == []
+    for counted in result["readers"].values():
+        assert sum(counted.values()) == 60
+        assert counted["refused"] > 0
+        assert counted["unharmed"] > 0
+
+
+def raising(corpus: Corpus, item: tuple[int, str]) -> tuple[str, str]:
+    raise KeyError("not a decoding error")
+
+
+def test_another_exception_is_a_failure(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz, "attempt_quietly", raising)
+    result = fuzz.fuzz(corpus, [3], jobs=1)
+    assert [failure["case"] for failure in result["failures"]] == [3] * len(fuzz.readers())
+    assert "KeyError" in result["failures"][0]["reason"]
+
+
+@pytest.mark.slow
+def test_2000_damaged_real_clips_end_as_frames_or_errors(shared_dir: Path, tmp_path: Path) -> None:
+    assert fuzz.fuzz(Corpus.of(fuzz.real_files(), tmp_path), range(fuzz.CASES))["failures"] == []
+
+
+def test_decoding_again_and_again_leaves_memory_flat(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "WARM_UP", 60)
+    damaged = corpus.folder / "cut.mp4"
+    damaged.write_bytes(corpus.sources[0].path.read_bytes()[:2000])
+    run = memory.decode_again_and_again([*(source.path for source in corpus.sources), damaged], 300)
+    assert run["decodes"] > 280
+    assert run["refused"] > 0
+    assert max(memory.growth_mib(run).values()) < 5
+
+
+def test_a_leak_is_seen() -> None:
+    run = {"passes_of_warm_up": 2, "peak_of_warm_up_mib": 150.0, "peak_after_mib": 150.0}
+    assert memory.growth_mib({**run, "resident_mib": [100.0 + number for number in range(10)]})["median"] == 4
+    assert memory.growth_mib({**run, "resident_mib": [100.0] * 10, "peak_after_mib": 180.0})["peak"] == 30
+
+
+# Summary
+
+
+def test_the_summary_says_how_many_times_as_fast(tmp_path: Path) -> None:
+    result = {
+        "benchmark": "reading",
+        "unit": "clips",
+        "headline": "reading",
+        "measurements": [
+            {"name": "theirs", "seconds": [2.0, 3.0, 4.0], "median_s": 3.0, "rate": 1 / 3, "relative_to": {}},
+            {
+                "name": "kinetext",
+                "seconds": [1.0, 1.0, 1.0],
+                "median_s": 1.0,
+                "rate": 1.0,
+                "relative_to": {"theirs": {"subject": "theirs", "time": 1 / 3}},
+            },
+        ],
+    }
+    figures = {"benchmark": "b", "headline": "damaged clips", "figures": [{"name": "pyav", "value": "none"}]}
+    unlisted = {"benchmark": "b", "headline": "", "measurements": result["measurements"]}
+    machine = {"processor": "A", "cores": 2, "instructions": "avx2", "torch": "1"}
+    harness.write_json(tmp_path / "tower.json", {"machine": machine, "results": [result, unlisted]})
+    harness.write_json(tmp_path / "fuzz.json", {"machine": {**machine, "processor": "B"}, "results": [figures]})
+    shown = report.markdown(tmp_path)
+    assert "| reading | 1 clips/s | theirs: 0.333 clips/s | **3.00** (2.00 to 4.00) |" in shown
+    assert "| damaged clips, pyav | none |  |  |" in shown
+    assert shown.count("| measured |") == 2  # a table for each machine
+    assert len(re.findall(r"^\| reading", shown, re.MULTILINE)) == 1
+
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n", "utf-8")
+    report.fill(readme, tmp_path)
+    assert readme.read_text("utf-8") == f"before\n<!-- benchmarks -->\n{shown}\n<!-- /benchmarks -->\nafter\n"
+    readme.write_text("no place", "utf-8")
+    with pytest.raises(ValueError, match="needs one <!-- benchmarks -->"):
+        report.fill(readme, tmp_path)
+
+
+def test_every_group_has_a_place_in_the_summary() -> None:
+    assert set(GROUPS) <= {*report.NAMES, "augmentation"}  # which is measured only where kornia is installed
+
+
+def test_the_table_of_the_readme_is_that_of_the_results() -> None:
+    """To make it so: `python -m benchmarks.report --readme README.md`."""
+    found = re.search(r"<!-- benchmarks -->\n(.*)\n<!-- /benchmarks -->", README.read_text("utf-8"), re.DOTALL)
+    assert found is not None
+    assert found[1] == report.markdown()
