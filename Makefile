@@ -25,8 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Render clips, train X-CLIP and MoTED from a small CLIP, evaluate, save, classify and explain
 	$(BIN)/kinetext demo $(ARGS)
 
+# The tests of a file share what they build, so each file stays in one process.
 test: $(STAMP)  ## Run the tests, without slow, gpu and network ones
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(STAMP)  ## Run the slow tests, import time among them
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not gpu and not network" $(ARGS)
@@ -41,7 +42,7 @@ style: $(STAMP)  ## Fix lint and format where that is automatic
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## Run the benchmarks; results go to benchmarks/results
+bench: $(STAMP)  ## Run the benchmarks, at most ten minutes on a quiet machine; ends with the table in the README
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove caches, build outputs and the demo folder; .venv and runs/ stay

@@ -36,14 +36,18 @@ def test_rows_name_versions_devices_and_decoders() -> None:
 
 
 def test_every_row_that_is_missing_or_warns_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "datasets", "openai")
+    without(monkeypatch, "datasets", "openai", "av", decord="0.6.0")
     monkeypatch.setattr(doctor, "available_decoders", lambda: {"pyav": None, "decord": None})
+    monkeypatch.setattr(doctor, "decoder_fault", lambda name: "OSError: libavcodec.so.59 is missing")
     assert row("datasets") == Check("datasets", "not installed", "missing", "pip install datasets")
     assert row("openai") == Check("openai", "not installed", "optional", 'pip install "kinetext[descriptions]"')
     assert row("decoder pyav (default)") == Check(
         "decoder pyav (default)", "not installed", "missing", "pip install av"
     )
-    assert row("decoder decord").status == "optional"
+    assert (row("decoder decord").value, row("decoder decord").status) == (
+        "0.6.0, does not load: OSError: libavcodec.so.59 is missing",
+        "optional",
+    )
     assert [check for check in diagnose() if check.status in ("missing", "warning") and not check.hint] == []
 
 

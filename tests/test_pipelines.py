@@ -721,13 +721,6 @@ assert not [finder for finder in sys.meta_path if getattr(finder, "module_name",
     assert done.returncode == 0, done.stderr
 
 
-def test_importing_kinetext_loads_no_pipeline() -> None:
-    program = "import json, sys, kinetext; print(json.dumps(list(sys.modules)))"
-    loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout)
-    assert "kinetext" in loaded
-    assert {"transformers.pipelines", "kinetext.pipelines", "kinetext.evaluation"}.isdisjoint(loaded)
-
-
 def test_without_a_model_the_task_asks_for_one() -> None:
     with pytest.raises(ValueError, match="default"):
         pipeline(TASK)

@@ -9,6 +9,7 @@ import itertools
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
 from kinetext import VideoCLIPConfig, VideoCLIPModel, VideoTextProcessor
+from kinetext.conversion.checkpoints import read_checkpoint
 from kinetext.conversion.convert import convert_checkpoint
 from kinetext.data.small_tokenizer import small_tokenizer
 
@@ -359,17 +361,22 @@ SAVES: dict[str, tuple[Callable[[CLIPModel], nn.Module], Callable[..., Path]]] =
 def test_each_key_is_missed_and_each_wrong_shape_named(
     project: str, clip: CLIPModel, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinetext.conversion.video_clip.load_clip", lambda _: clip)  # it is read 150 times
     make, save = SAVES[project]
-    state, path = make(clip).state_dict(), tmp_path / "file.pth"
-    needed = [key for key in state if not key.startswith("prompt_learner.")]
-    unnoticed = []
+    path = save(tmp_path / "file.pth", make(clip).state_dict())
+    whole, unnoticed = read_checkpoint(path), []  # once, as the CLIP: they would be read 150 times
+    monkeypatch.setattr("kinetext.conversion.video_clip.load_clip", lambda _: clip)
+
+    def message_of(state: dict[str, torch.Tensor]) -> str:
+        monkeypatch.setattr("kinetext.conversion.convert.read_checkpoint", lambda _: replace(whole, state=state))
+        return failure(path, tmp_path / "out", clip=clip_folder)
+
+    needed = [key for key in whole.state if not key.startswith("prompt_learner.")]
     for key in needed:
-        message = failure(save(path, {k: v for k, v in state.items() if k != key}), tmp_path / "out", clip=clip_folder)
+        message = message_of({name: tensor for name, tensor in whole.state.items() if name != key})
         if f"{path} does not fit {project}; nothing was written.\nmissing (1): {key} (for" not in message:
             unnoticed.append(f"missing {key}")
-        larger = functional.pad(state[key].unsqueeze(0) if state[key].ndim == 0 else state[key], (0, 1))
-        message = failure(save(path, {**state, key: larger}), tmp_path / "out", clip=clip_folder)
+        larger = functional.pad(torch.atleast_1d(whole.state[key]), (0, 1))
+        message = message_of({**whole.state, key: larger})
         if not re.search(rf"does not fit {project}; nothing was written.\nother shapes \([13]\): \S+ \(", message):
             unnoticed.append(f"shape of {key}")
     assert len(needed) > 70 and unnoticed == []

@@ -1,6 +1,5 @@
-"""Saved models that recipes start from, and the threads that runs in this process get."""
+"""Saved models that recipes start from."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,6 @@ from kinetext import VideoTextProcessor, XCLIPModel
 from kinetext.data.small_tokenizer import small_tokenizer
 
 TEXTS = ["running", "waving"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Steps of tiny models only wait for further threads, and long where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -23,13 +23,10 @@ TINY: dict[str, Any] = {"patch_size": 32, "num_layers": 1, "num_pairs": 400, "nu
 
 @pytest.fixture(scope="module", autouse=True)
 def _fast() -> Iterator[None]:
-    """One thread, which is as fast at this size and waits for nobody, and one gallery."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """One gallery."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_NUM_GALLERIES", 1)
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
