@@ -84,10 +84,13 @@ def _comparison(width: int, height: int, gop: int) -> Benchmark:
     clips = ClipSet(width, height, 1, gop)
     others = {name: prepare for name, prepare in OTHERS.items() if decoder_fault(name) is None}
     subjects = [Subject(name, prepare, (clips,)) for name, prepare in others.items()]
-    subjects.append(Subject("load_video", ours, (clips,), {name: name for name in others}))
+    subjects.append(Subject("kinetext", ours, (clips,), {name: name for name in others}))
     length = "the whole clip" if gop == WHOLE_CLIP else f"{gop} frames"
+    frames = f"{NUM_FRAMES} of {WHOLE_CLIP} frames"
     return Benchmark(
-        f"{NUM_FRAMES} of {WHOLE_CLIP} frames, H.264 {width}x{height}, groups of {length}", tuple(subjects)
+        f"{frames}, H.264 {width}x{height}, groups of {length}",
+        tuple(subjects),
+        headline=f"{frames}, {width}x{height}, groups of {length}",
     )
 
 

@@ -43,6 +43,7 @@ from .modeling_video_text import (
     TextBank,
     VideoTextMixin,
     check_class_texts,
+    check_frame_features,
     check_pixel_values,
     classification_loss,
     init_clip_projections,
@@ -516,10 +517,14 @@ class MotedModel(FreezesItselfMixin, VideoTextMixin, MotedPreTrainedModel):
         if not self.can_encode_frames:
             raise ValueError('motion_encoder="serial" encodes the frames of a clip together; pass pixel_values alone.')
 
-    def _unpacked(self, frame_features: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _unpacked(
+        self, frame_features: torch.Tensor, batch_size: int, num_frames: int
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """What [`encode_frames`] packed: projected features (B, T, C), and class tokens, each (B, T, D)."""
+        self._require_frames_apart()
         vision: Any = self.config.vision_config
         sizes = [self.config.projection_dim, *[vision.hidden_size] * vision.num_hidden_layers]
+        check_frame_features(frame_features, (batch_size, num_frames, sum(sizes)))
         frames, *class_tokens = frame_features.split(sizes, dim=-1)
         return frames, class_tokens
 
@@ -629,14 +634,12 @@ class MotedModel(FreezesItselfMixin, VideoTextMixin, MotedPreTrainedModel):
         pixel_values = self._check_clips(pixel_values)
         sparse = pixel_values[:, :: self.config.motion_frame_ratio]  # (B, T, 3, H, W)
         if frame_features is not None:
-            self._require_frames_apart()
-        if self.config.motion_encoder == "serial":
+            frames, class_tokens = self._unpacked(frame_features, *sparse.shape[:2])
+        elif self.config.motion_encoder == "serial":
             return self._encode_frames(sparse)[0], None
-        if frame_features is None:
+        else:
             with self._tower_gradients():
                 frames, class_tokens = self._encode_frames(sparse)
-        else:
-            frames, class_tokens = self._unpacked(frame_features)
         if self.motion_encoder is None:
             return frames, None
         tokens = self.motion_encoder(pixel_values, class_tokens)  # (B, T, K, W)

@@ -47,6 +47,7 @@ from .modeling_video_text import (
     VideoClassificationMixin,
     VideoMixin,
     VideoTextMixin,
+    check_frame_features,
     check_pixel_values,
     check_text_source,
     classification_loss,
@@ -241,14 +242,17 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
         """Whether [`encode_frames`] is possible: in "joint", frames go through the image tower together."""
         return self.config.temporal_pooling != "joint"
 
+    def _require_frames_apart(self) -> None:
+        if not self.can_encode_frames:
+            raise ValueError('temporal_pooling="joint" encodes all frames of a clip together; pass pixel_values.')
+
     def encode_frames(self, pixel_values: torch.Tensor, *, interpolate_pos_encoding: bool = False) -> torch.Tensor:
         """Features (B, T, C) of frames (B, T, 3, H, W), each by itself: `frame_features` of clips they are in.
 
         Raises:
             ValueError: for another shape, and with temporal_pooling="joint".
         """
-        if not self.can_encode_frames:
-            raise ValueError('temporal_pooling="joint" encodes all frames of a clip together; pass pixel_values.')
+        self._require_frames_apart()
         pixel_values = check_pixel_values(pixel_values, self.config.vision_config.num_channels)
         return self.visual_projection(self._class_tokens(pixel_values, None, interpolate_pos_encoding))
 
@@ -265,18 +269,18 @@ class VideoCLIPVideoMixin(FreezesItselfMixin, VideoMixin):
 
         Args: as in [`VideoCLIPModel.forward`].
         """
-        is_one_frame = self.config.temporal_pooling == "one_frame"
         if frame_features is None:
-            pixel_values = check_pixel_values(pixel_values, self.config.vision_config.num_channels)
-            pixel_values = without_padding(pixel_values, frame_mask)
-            if is_one_frame:
-                pixel_values, frame_mask = _middle_frames(pixel_values, frame_mask), None
-            frames = self._class_tokens(pixel_values, frame_mask, interpolate_pos_encoding)  # (B, T, D)
-            frames = self.visual_projection(frames)  # (B, T, C)
-        elif is_one_frame:
-            frames, frame_mask = _middle_frames(frame_features, frame_mask), None
+            frames = check_pixel_values(pixel_values, self.config.vision_config.num_channels)
+        elif pixel_values is None:
+            self._require_frames_apart()
+            frames = check_frame_features(frame_features, ("B", "T", self.config.projection_dim))
         else:
-            frames = frame_features
+            raise ValueError("pass the frames as pixel_values or as frame_features; both were given.")
+        frames = without_padding(frames, frame_mask)
+        if self.config.temporal_pooling == "one_frame":
+            frames, frame_mask = _middle_frames(frames, frame_mask), None
+        if frame_features is None:
+            frames = self.visual_projection(self._class_tokens(frames, frame_mask, interpolate_pos_encoding))
         if self.temporal_transformer is not None:
             frames = self.temporal_transformer(frames, frame_mask)
         return BaseModelOutputWithPooling(last_hidden_state=frames, pooler_output=mean_over_frames(frames, frame_mask))

@@ -544,13 +544,25 @@ def check_pixel_values(pixel_values: torch.Tensor | None, num_channels: int) -> 
     return pixel_values
 
 
-def without_padding(pixel_values: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
-    """(B, T, 3, H, W) with zeros for padding; raises ValueError for a mask that does not fit."""
+def check_frame_features(frame_features: torch.Tensor, shape: tuple[int | str, ...]) -> torch.Tensor:
+    """`frame_features`; raises ValueError unless it has the shape, in which letters stand for any number >= 1."""
+    own = tuple(frame_features.shape)
+    fits = len(own) == len(shape) and all(
+        got >= 1 if isinstance(wanted, str) else got == wanted for got, wanted in zip(own, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"frame_features has shape {own}; wanted ({wanted}), as encode_frames of this model gives.")
+    return frame_features
+
+
+def without_padding(frames: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+    """Pixels or features (B, T, ...) with zeros for padding; raises ValueError for a mask that does not fit."""
     if frame_mask is None:
-        return pixel_values
-    check_frame_mask(frame_mask, *pixel_values.shape[:2])
+        return frames
+    check_frame_mask(frame_mask, *frames.shape[:2])
     # Zero weight is not enough to keep NaN, or values that overflow to infinity, out of the result.
-    return pixel_values.masked_fill(~frame_mask.bool()[:, :, None, None, None], 0)
+    return frames.masked_fill(~frame_mask.bool().view(*frame_mask.shape, *[1] * (frames.ndim - 2)), 0)
 
 
 def check_text_source(input_ids: torch.Tensor | None, text_bank: TextBank | None) -> None:

@@ -202,6 +202,14 @@ class XCLIPPromptGenerator(stock.XCLIPPromptGenerator):
     The first layer's queries do not depend on the video; a [`TextBank`] that is used again brings them along.
     """
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether queries follow from weights whose changes show: not with adapters, nor as inference tensors."""
+        layers: list[Any] = list(self.decoder)[:1]
+        modules = [module for layer in layers for module in (layer.norm1, layer.cross_attn.q_proj)]
+        is_known = all(type(module) in (nn.LayerNorm, nn.Linear) for module in modules)
+        return is_known and not any(weight.is_inference() for module in modules for weight in module.parameters())
+
     def queries_of(self, text: torch.Tensor) -> torch.Tensor:
         """What the texts (N, E) ask for in the first layer, (N, E)."""
         return _prompt_queries(self.decoder[0], text) if self.decoder else text
@@ -528,13 +536,21 @@ class XCLIPModel(VideoTextMixin, XCLIPVideoMixin, XCLIPPreTrainedModel, stock.XC
         )
 
     def _prompt_queries(self, text_features: torch.Tensor, text_bank: TextBank | None) -> torch.Tensor:
-        """What class texts (N, E) ask of the patches, (N, E); kept for a bank where no gradient is."""
+        """What class texts (N, E) ask of the patches, (N, E); kept for a bank where nothing learns.
+
+        Weights that are changed behind autograd's back in evaluation mode (`parameter.data.add_(...)`) are not noticed.
+        """
         generator: Any = self.prompts_generator
-        if text_bank is None or self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        is_for_once = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if text_bank is None or is_for_once or not generator.is_plain:
             return generator.queries_of(text_features)
-        device = text_features.device
-        precision = (text_features.dtype, device, torch.is_autocast_enabled(device.type))
-        made_with = (self._times_trained, versions_of(generator.decoder.parameters()), precision)
+        device = text_features.device.type
+        made_with = (
+            self._times_trained,
+            versions_of([*generator.decoder.parameters(), text_bank.text_embeds]),
+            (text_features.dtype, text_features.device),
+            torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+        )
         kept = _queries_of_banks.get(text_bank)
         if kept is None or kept[0] != made_with:
             kept = _queries_of_banks[text_bank] = (made_with, generator.queries_of(text_features))

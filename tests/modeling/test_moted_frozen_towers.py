@@ -230,13 +230,3 @@ def test_gradients_pass_through_the_towers_on_request_only() -> None:
         _ = 1 / 0
     model(pixel_values=videos, **texts)
     assert all(output.grad_fn is None for output in seen.values()), "also after an error"
-
-
-def test_frames_encoded_before_give_the_same_logits_and_a_serial_encoder_refuses_them() -> None:
-    videos, texts = tiny_videos(), tiny_texts()
-    model = tiny_moted().eval()
-    features = model.encode_frames(videos[:, :: model.config.motion_frame_ratio])
-    given = model(pixel_values=videos, frame_features=features, **texts).logits_per_video
-    assert torch.equal(given, model(pixel_values=videos, **texts).logits_per_video)
-    with pytest.raises(ValueError, match="encodes the frames of a clip together"):
-        tiny_moted(motion_encoder="serial")(pixel_values=videos, frame_features=features, **texts)

@@ -99,6 +99,44 @@ def test_autocast_and_full_precision_take_turns(model: XCLIPModel) -> None:
     assert (half - full).abs().max() < 0.05 * full.abs().max()
 
 
+def test_kinds_of_autocast_take_turns(model: XCLIPModel) -> None:
+    model.eval()
+    bank = model.encode_texts(**tiny_texts(3))
+    for dtype in (torch.bfloat16, torch.float16, torch.bfloat16):
+        with torch.autocast("cpu", dtype):
+            assert torch.equal(logits(model, bank), fresh_logits(model, bank))
+
+
+def test_a_bank_that_is_changed_in_place_is_noticed(model: XCLIPModel) -> None:
+    model.eval()
+    bank = model.encode_texts(**tiny_texts(3))
+    logits(model, bank)
+    bank.text_embeds.mul_(-1)
+    assert torch.equal(logits(model, bank), fresh_logits(model, bank))
+
+
+def test_adapters_that_are_switched_are_noticed(model: XCLIPModel) -> None:
+    peft = pytest.importorskip("peft")
+    settings = {"target_modules": r"prompts_generator.*q_proj", "init_lora_weights": False}
+    bank = model.eval().encode_texts(**tiny_texts(3))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(**settings)).eval()
+    adapted.add_adapter("other", peft.LoraConfig(**settings))
+    first = logits(adapted, bank)
+    adapted.set_adapter("other")
+    assert not torch.equal(logits(adapted, bank), first)
+    with adapted.disable_adapter():
+        assert torch.equal(logits(adapted, bank), fresh_logits(adapted, bank))
+
+
+def test_weights_without_versions_are_read_anew(model: XCLIPModel) -> None:
+    with torch.inference_mode():
+        model = tiny_model().eval()
+        bank = model.encode_texts(**tiny_texts(3))
+        before = logits(model, bank)
+        model.prompts_generator.decoder[0].norm1.weight.mul_(2)
+        assert not torch.equal(logits(model, bank), before)
+
+
 def test_what_is_kept_goes_with_the_bank(model: XCLIPModel) -> None:
     model.eval()
     bank = model.encode_texts(**tiny_texts(3))
