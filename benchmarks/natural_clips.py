@@ -63,7 +63,9 @@ class ClipSet:
     def _write(self, number: int, path: Path) -> None:
         unfinished = path.with_suffix(f".{os.getpid()}.tmp")
         # One slice a picture, as the x264 program writes them: PyAV's default would be a slice for each core.
-        options = {"crf": "23", "x264-params": "sliced-threads=0"} | ({"sc_threshold": "0"} if self.gop >= self.num_frames else {})
+        options = {"crf": "23", "x264-params": "sliced-threads=0"}
+        if self.gop >= self.num_frames:
+            options["sc_threshold"] = "0"
         with av.open(str(unfinished), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=FPS, options=options)
             stream.width, stream.height, stream.pix_fmt, stream.gop_size = self.width, self.height, "yuv420p", self.gop

@@ -215,6 +215,10 @@ def _keyframes(reader: PyAVReader, packet_times: np.ndarray, starts: list[int]) 
     reorder_depth = int((np.arange(len(ranks)) - ranks).max())
     if reorder_depth > reader.codec.reorder_depth:
         raise NotSeekableError(f"its frames are reordered by {reorder_depth}, more than its header says")
+    if (
+        reader.codec.reorder_depth and not reorder_depth and len(ranks) > 2
+    ):  # as after a copy out of AVI, which stores no times
+        raise NotSeekableError("its header says that frames are reordered, and its times are in file order")
     return closed
 
 

@@ -43,6 +43,8 @@ class PyAVReader:
         self.size: tuple[int, int] | None = None
         self.rotation = 0
         self._content = content
+        self._has_reordered_packets = False
+        self._identity = content.identity()
         with self.content_faults():
             # Metadata in another encoding than UTF-8 is no reason to refuse the pictures.
             self.container = self.av.open(content.open(), metadata_errors="replace")
@@ -72,6 +74,10 @@ class PyAVReader:
         """The error that names this video and decoder."""
         return decode_error(self.name, self.decoder, reason)
 
+    def reads_the_same_as(self, other: PyAVReader) -> bool:
+        """Whether the file was not replaced or written to between the two openings."""
+        return self._identity == other._identity
+
     def close(self) -> None:
         """Closes the file."""
         self.container.close()
@@ -88,15 +94,23 @@ class PyAVReader:
 
     @property
     def has_displaced_timestamps(self) -> bool:
-        """Whether frames may carry each other's times: AVI stores none, and FFmpeg guesses wrong with B-frames."""
-        return self.container.format.name == "avi" and self.codec.has_b_frames
+        """Whether frames may carry each other's times: they are reordered, and the times of packets are not.
+
+        AVI stores no times, and FFmpeg guesses wrong with B-frames; files that were copied out of it keep the guesses,
+        which with packed B-frames (DivX, XviD) are out of order too.
+        """
+        may_be_packed = self.codec.name == "mpeg4"
+        return self.codec.has_b_frames and (may_be_packed or not self._has_reordered_packets)
 
     def frames(self) -> Iterator[Any]:
         """Every `av.VideoFrame` in output order."""
-        is_cut_off = False
+        is_cut_off, latest = False, None
         with self.content_faults():
             for packet in self.container.demux(self.stream):
                 is_cut_off = packet.is_corrupt if packet.size else is_cut_off  # of the last packet with content
+                if packet.pts is not None:
+                    self._has_reordered_packets |= latest is not None and packet.pts < latest
+                    latest = packet.pts
                 for frame in packet.decode():
                     self.register(frame)
                     yield frame

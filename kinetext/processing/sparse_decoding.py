@@ -16,7 +16,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -75,7 +75,7 @@ def load_sparsely(
     require_within(chosen, num_frames, content.name)
     groups = _plan(index, chosen)
     if packets.all is None:
-        with closing(PyAVReader(content)) as second:
+        with _opened_again(reader, content) as second:
             pictures = _pictures(reader, packets.first, second.packets(), groups)
     else:
         pictures = _pictures_by_threads(reader, content, packets, groups, _num_threads(index, groups))
@@ -87,6 +87,19 @@ def load_sparsely(
         reader.turns,
         num_frames if callable(wanted) else None,
     )
+
+
+@contextmanager
+def _opened_again(reader: PyAVReader, content: VideoContent) -> Iterator[PyAVReader]:
+    """A second reader of the file.
+
+    Raises:
+        NotSeekableError: it is another file by now.
+    """
+    with closing(PyAVReader(content)) as again:
+        if not again.reads_the_same_as(reader):
+            raise NotSeekableError("it was replaced while it was read")
+        yield again
 
 
 def _plan(index: PacketIndex, wanted: Sequence[int]) -> list[_Group]:
@@ -138,7 +151,7 @@ def _pictures_by_threads(
         return _pictures(own, packets.first, packets.all or (), share)
 
     def decode_anew(share: list[_Group]) -> dict[int, np.ndarray]:
-        with closing(PyAVReader(content)) as own:
+        with _opened_again(reader, content) as own:
             return decode(own, share)
 
     if len(shares) == 1:

@@ -48,9 +48,10 @@ def load_video(source: Any, *, indices: FrameIndices = None, decoder: str = DECO
     """Frames of one video, all of them or those asked for, with their timestamps.
 
     Sparse frames are reached by decoding only the groups of frames that hold them, where an index of the packets
-    proves that these are the frames a decoding from the start gives; else the video is decoded from its start. Bit
-    errors in what is not decoded are then not seen, and frames behind them are given. All frames (None) are always
-    decoded, and any damage that the decoder sees is an error.
+    proves that these are the frames a decoding from the start gives; else the video is decoded from its start. Damage
+    in what is not decoded is then not seen: frames behind it are given, and frames that it destroyed are counted, which
+    a decoding from the start would leave out. All frames (None) are always decoded, and any damage that the decoder
+    sees is an error.
 
     Nothing stays open after the call; call it inside `Dataset.__getitem__` rather than keep a reader there.
 

@@ -52,6 +52,13 @@ class VideoContent:
         """A file object over the bytes."""
         return open(self.path, "rb") if self.path is not None else io.BytesIO(self.data)
 
+    def identity(self) -> tuple[int, ...]:
+        """What is another one after the file at the path has been replaced or written to."""
+        if self.path is None:
+            return ()
+        status = os.stat(self.path)
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
     def open(self) -> Any:
         """What a decoder opens: the path, or a fresh file object over the bytes."""
         return self.path if self.path is not None else self.open_bytes()

@@ -278,6 +278,61 @@ def test_xvid_in_another_container_is_refused_or_exact(suffix: str, shared_dir: 
     assert torch.equal(load_video(path, indices=[50, 20]).frames, whole.frames[[50, 20]])
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("libx264", ".mkv"), ("libx264", ".mp4"), ("mpeg4", ".mkv"), ("mpeg4", ".mp4")]
+)
+def test_times_that_were_guessed_when_frames_were_copied_out_of_avi_are_not_believed(
+    codec: str, suffix: str, tmp_path: Path
+) -> None:
+    """They follow the order in the file, while the frames are reordered."""
+    b_frames = {**STEADY, **({"x264-params": "b-adapt=0"} if codec == "libx264" else {})}
+    clip = render_clip(tmp_path / "clip.mp4", codec=codec, num_frames=NUM_FRAMES, gop=10, codec_options=b_frames)
+    assert index_packets(clip).refusal is None
+    copied = in_file_order(tmp_path / f"copied{suffix}", clip)
+    refusal = index_packets(copied).refusal
+    assert refusal is not None and "its times are in file order" in refusal
+    whole = load_video(copied)
+    for wanted in [[index] for index in range(NUM_FRAMES)] + patterns(NUM_FRAMES):
+        for indices in (wanted, lambda _, wanted=wanted: wanted):
+            sparse = load_video(copied, indices=indices)
+            assert torch.equal(sparse.frames, whole.frames[wanted])
+            assert torch.equal(sparse.timestamps, whole.timestamps[wanted])
+
+
+def in_file_order(path: Path, clip: Path) -> Path:
+    """A copy of a clip in which each packet is shown when it is decoded."""
+    with av.open(str(clip)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(source.streams.video[0]) if packet.size]
+        for packet, time in zip(packets, sorted(packet.pts for packet in packets), strict=True):
+            packet.pts = packet.dts = time
+            packet.stream = stream
+            container.mux(packet)
+    return path
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads open it anew: their packets are those of the file before."""
+    clip, other = (
+        render_clip(tmp_path / name, num_frames=NUM_FRAMES, gop=10, codec_options={"bf": "0", "x264-params": search})
+        for name, search in (("clip.mp4", "me=dia:subme=1"), ("other.mp4", "me=umh:subme=7"))
+    )
+    expected = load_video(other).frames[[1, 31]]
+    monkeypatch.setattr(sparse_decoding, "THREADED_PIXELS", 1)
+    monkeypatch.setattr(sparse_decoding, "_num_threads", lambda *arguments: 2)
+    shares = sparse_decoding._shares
+
+    def replace_then_share(*arguments: object) -> object:
+        if other.exists():
+            other.replace(clip)
+        return shares(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sparse_decoding, "_shares", replace_then_share)
+    assert torch.equal(load_video(clip, indices=lambda _: [1, 31]).frames, expected)
+
+
 def test_frames_that_change_size_are_refused(tmp_path: Path) -> None:
     for suffix, options, reason in (
         ("mp4", {"codec_options": {"bf": "0", "x264-params": "repeat-headers=1"}}, "parameter sets change"),
