@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["report_errors", "say", "table_of"]
+__all__ = ["report_errors", "say", "sigterm_as_ctrl_c", "table_of"]
 
 
 def report_errors(verb: Callable[..., None]) -> Callable[..., None]:
@@ -22,7 +24,7 @@ def report_errors(verb: Callable[..., None]) -> Callable[..., None]:
         try:
             verb(*args, **kwargs)
         except Exception as error:
-            if not _is_users(error):
+            if not _is_users(error) or isinstance(error, BrokenPipeError):  # of `| head`: typer ends quietly
                 raise
             Console(stderr=True, soft_wrap=True, emoji=False).print(
                 f"[bold red]error:[/] {escape(_message(error))}", highlight=False
@@ -40,6 +42,16 @@ def _is_users(error: Exception) -> bool:
 
     causes = (ValueError, OSError, ImportError, FloatingPointError, VideoDecodeError, StrictDataclassError)
     return isinstance(error, causes)
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM ends the body as Ctrl-C does, with what it began tidied up."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _message(error: Exception) -> str:

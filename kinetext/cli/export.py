@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from .console import report_errors, say
+from .console import report_errors, say, sigterm_as_ctrl_c
 
 __all__ = ["export"]
 
@@ -40,8 +40,9 @@ def export(
         check_descriptions(loaded, descriptions)
         texts = descriptions_of(descriptions, names)
         bank = encode_class_texts(loaded, processor, names, descriptions=texts, template=template)
-    done = export_model(loaded, processor, bank, out, file_format=file_format, num_frames=num_frames)
-    graph = out / done.manifest["graph"]
+    with sigterm_as_ctrl_c():
+        done = export_model(loaded, processor, bank, out, file_format=file_format, num_frames=num_frames)
+    graph = done.folder / done.manifest["graph"]
     frames = done.manifest["inputs"]["pixel_values"]["shape"][1]
     say(f"{escape(str(graph))}: {graph.stat().st_size / 1e6:.1f} MB, {frames} frames, {len(done.class_names)} classes")
     say(f"logits differ from the model's by at most {done.manifest['largest_difference']:.1g}")

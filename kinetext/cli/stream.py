@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
-from .console import report_errors, table_of
+from .console import report_errors, sigterm_as_ctrl_c, table_of
 
 if TYPE_CHECKING:
     from ..serving.streaming import StreamEvent, StreamResult
@@ -50,6 +50,10 @@ def stream(
 
     names = parse_labels(labels)
     loaded, processor = load_model(model)
+    if not hasattr(loaded, "encode_texts"):
+        raise ValueError(
+            f"{model} is a classifier of fixed classes; a video-text model, which reads labels, is wanted."
+        )
     check_descriptions(loaded, descriptions)
     texts = descriptions_of(descriptions, names)
     bank = encode_class_texts(loaded, processor, names, descriptions=texts, template=template)
@@ -76,9 +80,10 @@ def stream(
 
 
 def _until_interrupted(results: Iterable[StreamResult]) -> Iterator[StreamResult]:
-    """The results until Ctrl-C, the usual end of a camera: what is on then is an event, too."""
+    """The results until Ctrl-C or SIGTERM, the usual ends of a camera: what is on then is an event, too."""
     try:
-        yield from results
+        with sigterm_as_ctrl_c():
+            yield from results
     except KeyboardInterrupt:
         return
 

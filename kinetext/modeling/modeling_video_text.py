@@ -359,17 +359,21 @@ class VideoTextMixin(VideoMixin):
         weights that change after tracing are not noticed there. In an export nothing is compared: the tensors that it
         traces with have no values.
         """
-        return torch.compiler.is_exporting() or self._check_fingerprint(text_bank.text_fingerprint)
+        fault = None if torch.compiler.is_exporting() else self._fault_of(text_bank.text_fingerprint)
+        if fault is not None:
+            raise ValueError(fault)
+        return True
 
     @torch.compiler.assume_constant_result
-    def _check_fingerprint(self, fingerprint: str) -> bool:  # not of the bank, or each would be compiled for
+    def _fault_of(self, fingerprint: str) -> str | None:  # not of the bank, or each would be compiled for
+        """Returned, not raised: the compiler would report what is raised in here as a fault of its own."""
         own = self.text_fingerprint()
-        if fingerprint != own:
-            raise ValueError(
-                f"this TextBank was made by text weights {fingerprint[:12]}, the model has {own[:12]}: "
-                "its features would be wrong. Encode the class texts again with this model's encode_texts(...)."
-            )
-        return True
+        if fingerprint == own:
+            return None
+        return (
+            f"this TextBank was made by text weights {fingerprint[:12]}, the model has {own[:12]}: "
+            "its features would be wrong. Encode the class texts again with this model's encode_texts(...)."
+        )
 
 
 def versions_of(tensors: Iterable[torch.Tensor]) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import importlib
 import json
 import logging
@@ -39,6 +40,7 @@ EXPORT_FORMATS = ("onnx", "pt2")
 MANIFEST_NAME = "export.json"
 MAX_DIFFERENCE = 1e-4  # of logits, from those of the model, for a file to be kept
 _MANIFEST_FORMAT = "kinetext-export-1"
+_GRAPHS = {file_format: f"model.{file_format}" for file_format in EXPORT_FORMATS}
 _INPUT, _OUTPUT = "pixel_values", "logits_per_video"
 _EXAMPLE_BATCH = 2  # a batch of 1 would be taken for a constant
 _CHECKED_BATCHES = (1, 3)
@@ -49,31 +51,46 @@ _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}  # that a
 class ExportedClassifier:
     """An exported graph and the processor that makes its input; made by [`load_exported`].
 
+    It can be pickled, for worker processes: they load the folder again.
+
     Attributes:
+        folder: where it is, absolute.
         manifest: the content of `export.json`.
         class_names: N names in the order of the logits.
         processor: from files to `pixel_values`; it has no tokenizer.
     """
 
-    def __init__(self, manifest: Mapping[str, Any], run: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], run: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.folder = folder.absolute()
         self.manifest = dict(manifest)
         self.class_names = tuple(manifest["class_names"])
         self.processor = VideoTextProcessor(**manifest["processor"])
+        self._shape = tuple(manifest["inputs"][_INPUT]["shape"][1:])
         self._run = run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load_exported, (self.folder,)
 
     def logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits (B, N) float32 of `pixel_values` (B, T, 3, S, S) float32, both on the CPU.
 
         Raises:
+            TypeError: for anything but such a tensor.
             ValueError: for another shape than the exported one.
         """
-        wanted = self.manifest["inputs"][_INPUT]["shape"][1:]
-        if list(pixel_values.shape[1:]) != wanted or len(pixel_values) == 0:
+        if not isinstance(pixel_values, torch.Tensor):
+            raise TypeError(f"pixel_values is a {type(pixel_values).__name__}; pass torch.as_tensor(pixel_values).")
+        if pixel_values.dtype != torch.float32 or pixel_values.device.type != "cpu":
+            raise TypeError(
+                f"pixel_values is {pixel_values.dtype} on {pixel_values.device}; this graph reads torch.float32 on the "
+                'CPU, as the processor makes it: pass pixel_values.to("cpu", torch.float32).'
+            )
+        if pixel_values.shape[1:] != self._shape or len(pixel_values) == 0:
             raise ValueError(
                 f"pixel_values has shape {tuple(pixel_values.shape)}; this graph was exported for (B, "
-                f"{', '.join(map(str, wanted))}). Export the model again for other frames or sizes."
+                f"{', '.join(map(str, self._shape))}). Export the model again for other frames or sizes."
             )
-        return self._run(pixel_values)
+        return self._run(pixel_values.detach())
 
     def __call__(self, videos: Any, *, decoder: str = DECODERS[0]) -> list[list[dict[str, Any]]]:
         """Of each video `[{"score": probability, "label": class name}, …]`, the highest score first.
@@ -103,7 +120,7 @@ def export_model(
     file_format: str = EXPORT_FORMATS[0],
     num_frames: int | None = None,
 ) -> ExportedClassifier:
-    """Writes a folder with the graph of a model and its class texts, and `export.json`; nothing is left on failure.
+    """Writes a folder with the graph of a model and its class texts, and `export.json`; nothing is left after an error.
 
     The file is read back and run before it is kept: its logits of random batches of 1 and 3 differ from the model's by
     at most 1e-4.
@@ -118,7 +135,7 @@ def export_model(
         num_frames: sampled frames of a clip; the processor's by default.
 
     Returns:
-        The export, read from its folder.
+        The export, as it was read back.
 
     Raises:
         ValueError: for a model that is not as said above, a bank of another model, or an unknown format.
@@ -126,43 +143,53 @@ def export_model(
         ImportError: if the packages that a format needs are missing.
         FloatingPointError: if the graph and the model disagree.
     """
-    destination = Path(destination)
+    destination = Path(destination).absolute()
     _check(model, processor, text_bank, file_format)
     require_free(destination)
     if num_frames is not None:
+        if not isinstance(num_frames, int):
+            raise ValueError(f"num_frames={num_frames!r} must be a whole number.")
         processor = VideoTextProcessor(**{**processor.contract, "num_frames": num_frames})
     manifest = _manifest(model, processor, text_bank, file_format)
     shape = manifest["inputs"][_INPUT]["shape"][1:]
     with new_folder(destination) as folder:
+        graph = folder / manifest["graph"]
         with _quietly():
-            _write_graph(_Classifier(model, text_bank), shape, folder / manifest["graph"])
+            _write_graph(_Classifier(model, text_bank), shape, graph)
+        manifest["sha256"] = _sha256(graph)
         _write_manifest(manifest, folder)
-        manifest["largest_difference"] = _largest_difference(load_exported(folder), model, text_bank, shape)
+        exported = load_exported(folder)
+        manifest["largest_difference"] = _largest_difference(exported, model, text_bank, shape)
         _write_manifest(manifest, folder)
-    return load_exported(destination)
+    return ExportedClassifier(destination, manifest, exported._run)
 
 
 def load_exported(folder: str | os.PathLike[str]) -> ExportedClassifier:
     """What [`export_model`] wrote. Load a `.pt2` only from people you trust: reading one can run code.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if the folder holds something else.
+        FileNotFoundError: if there is none, or its graph is missing.
+        ValueError: if the folder holds something else, or its graph is not the one that was written.
         ImportError: if onnxruntime is missing for an ONNX graph.
     """
-    path = Path(folder) / MANIFEST_NAME
+    folder = Path(folder)
+    path = folder / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; `kinetext export MODEL OUT --labels …` makes such a folder.")
     try:
         manifest = json.loads(path.read_bytes())
-        is_ours = manifest["format"] == _MANIFEST_FORMAT
+        if manifest["format"] != _MANIFEST_FORMAT:
+            raise ValueError(f"it has format {manifest['format']!r}; this version reads {_MANIFEST_FORMAT!r}")
+        if manifest["graph"] not in _GRAPHS.values():
+            raise ValueError(f"its graph is {manifest['graph']!r}; wanted one of {', '.join(_GRAPHS.values())}")
+        run, num_classes = _open_graph(folder / manifest["graph"], manifest["sha256"])
+        names = manifest["class_names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != num_classes:
+            raise ValueError(f"its graph has {num_classes} outputs, and class_names is {names!r}: one string for each")
+        return ExportedClassifier(folder, manifest, run)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe an export of kinetext ({error}).") from error
-    if not is_ours:
-        raise ValueError(f"{path} has format {manifest['format']!r}; this version reads {_MANIFEST_FORMAT!r}.")
-    graph = Path(folder) / manifest["graph"]
-    open_graph = _open_onnx if graph.suffix == ".onnx" else _open_pt2
-    return ExportedClassifier(manifest, open_graph(graph))
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} describes no export of kinetext: {reason}. Export the model again.") from error
 
 
 class _Classifier(nn.Module):
@@ -200,9 +227,11 @@ def _check(model: Any, processor: VideoTextProcessor, text_bank: TextBank | None
     check_motion_frames(model, processor)
     if processor.sampling == "all":
         raise ValueError('sampling="all" gives clips of any length, and a graph has one; set another in the processor.')
+    if hasattr(model, "merge_and_unload"):
+        raise ValueError("the model has adapters of PEFT beside its weights; export model.merge_and_unload().")
     reads_texts = hasattr(model, "encode_texts")
     if reads_texts != (text_bank is not None):
-        rule = "reads class texts: pass their bank" if reads_texts else "has classes of its own: pass None"
+        rule = "reads class texts: pass their bank (--labels)" if reads_texts else "has classes of its own: pass None"
         raise ValueError(f"text_bank does not fit: this {type(model).__name__} {rule}.")
     if text_bank is not None:
         model.check_text_bank(text_bank)
@@ -225,7 +254,7 @@ def _manifest(
     pixel_shape = ["batch", frames, 3, processor.crop_size, processor.crop_size]
     return {
         "format": _MANIFEST_FORMAT,
-        "graph": f"model.{file_format}",
+        "graph": _GRAPHS[file_format],
         "inputs": {_INPUT: {"dtype": "float32", "shape": pixel_shape}},
         "outputs": {_OUTPUT: {"dtype": "float32", "shape": ["batch", len(names)]}},
         "class_names": names,
@@ -262,19 +291,42 @@ def _write_graph(classifier: _Classifier, shape: list[int], path: Path) -> None:
     torch.export.save(program, path)
 
 
-def _open_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open_graph(path: Path, sha256: str) -> tuple[Callable[[torch.Tensor], torch.Tensor], int]:
+    """(what computes the logits, N); nothing but the graph that was exported is opened."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; export the model again.")
+    if _sha256(path) != sha256:
+        raise ValueError(f"{path.name} is not the file that was exported, whose SHA-256 is {sha256!r}")
+    open_it = _open_onnx if path.suffix == ".onnx" else _open_pt2
+    try:
+        return open_it(path)
+    except ImportError:
+        raise
+    except Exception as error:  # a foreign file makes both raise nearly anything
+        raise ValueError(f"{path.name} cannot be read ({error})") from error
+
+
+def _open_onnx(path: Path) -> tuple[Callable[[torch.Tensor], torch.Tensor], int]:
     _require_packages("onnxruntime")
     onnxruntime = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (output,) = session.get_outputs()
 
     def run(pixel_values: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(session.run([_OUTPUT], {_INPUT: pixel_values.numpy()})[0])
 
-    return run
+    return run, output.shape[-1]
 
 
-def _open_pt2(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    return torch.inference_mode()(torch.export.load(path).module())
+def _open_pt2(path: Path) -> tuple[Callable[[torch.Tensor], torch.Tensor], int]:
+    program = torch.export.load(path)
+    (output,) = next(iter(reversed(program.graph.nodes))).args[0]
+    return torch.inference_mode()(program.module()), output.meta["val"].shape[-1]
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,18 @@ def read_stream(source: Any, *, input_format: str | None = None) -> Iterator[Pic
         VideoDecodeError: if a file cannot be decoded, is cut off, or holds no video.
         ConnectionError: if a URL or device cannot be opened, or fails on the way.
         FileNotFoundError, IsADirectoryError, PermissionError: if a path cannot be read.
+        TypeError: for a source of another type.
     """
+    if not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read"):
+        raise TypeError(
+            f"a stream of type {type(source).__name__} cannot be read; pass a path, a URL or a binary file object, "
+            "of bytes io.BytesIO(...)."
+        )
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else repr(source)
     is_live = input_format is not None or "://" in name
     if isinstance(source, (str, os.PathLike)) and not is_live:
-        with open(source, "rb"):  # the system's own errors name the path
-            pass
+        if not Path(source).is_fifo():  # which would lose its reader, and then block for ever
+            open(source, "rb").close()  # the system's own errors name the path
         source = os.path.abspath(source)  # FFmpeg takes what stands before a colon for a protocol
     av = import_decoder("pyav")
     with _faults_of(name, is_live, av):
@@ -120,6 +127,8 @@ def _faults_of(name: str, is_live: bool, av: Any) -> Iterator[None]:
     try:
         yield
     except (*CONTENT_ERRORS, av.error.FFmpegError) as error:
+        if isinstance(error, av.error.ExitError):  # what FFmpeg calls it when time is up
+            raise ConnectionError(f"{name} cannot be read: nothing came for {SILENCE_S:g} s") from error
         if is_live:
             raise ConnectionError(f"{name} cannot be read: {reason_of(error)}") from error
         raise decode_error(name, "pyav", reason_of(error)) from error

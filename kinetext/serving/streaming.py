@@ -13,10 +13,13 @@ S side of the square a model sees.
 
 from __future__ import annotations
 
+import copy
+import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -30,8 +33,14 @@ from .frame_stream import Picture, read_stream
 
 __all__ = ["StreamEvent", "StreamResult", "StreamingClassifier", "merge_events"]
 
-# Of a step of the sampling grid: how much earlier than its time a frame may come. Timestamps are rounded.
-_EARLINESS = 0.01
+logger = logging.getLogger(__name__)
+
+# How much earlier than its time on the sampling grid a frame may come, of the usual interval between frames, at most of
+# a step of the grid. Timestamps are rounded and cameras jitter. With a half, a stream sampled 2 in 5 would be in doubt.
+_EARLINESS = 0.4
+_INTERVALS = 16  # between frames, the last ones, whose median is the usual one
+_GAP = 4  # usual intervals without a frame
+_TOLERANCE = 1.1  # by which the measured rate may be off
 
 
 @dataclass(frozen=True)
@@ -88,10 +97,11 @@ class StreamingClassifier:
 
     Time and memory of a frame depend on the window alone, not on how long the stream has been running.
 
-    Frames are sampled by time: the first of each 1 / (a f) seconds, so the rate of the stream may vary. The first
-    window is complete after a*T samples; where none is, [`finish`] repeats frames in place. Frames that the stream
-    drops are left out, and the window reaches further back; after a gap longer than a window everything starts anew, as
-    after [`reset`].
+    Frames are sampled by time: one in each 1 / (a f) seconds, so the rate of the stream may vary. The first window is
+    complete after a*T samples; where none is, [`finish`] repeats frames in place. Frames that the stream drops are left
+    out, and the window reaches further back; after a gap longer than a window, and than some of the stream's usual
+    intervals, everything starts anew, as after [`reset`]. A stream of fewer than a*f frames per second gives longer
+    windows than promised, which is logged as a warning.
 
     A class comes on where it has the highest score and at least `enter`, and stays on until its score is below `leave`
     or another comes on. Two thresholds keep it from flickering.
@@ -101,7 +111,8 @@ class StreamingClassifier:
         processor: its processor; of its settings, how frames are sampled has no effect.
         text_bank: class texts from `model.encode_texts`.
         frames_per_second: f, sampled frames in a second. A window of T lasts T / f seconds: as long as the actions.
-        hop: sampled frames between windows. With 1 every sampled frame ends a window; the cost is divided by `hop`.
+        hop: sampled frames between windows, an int. With 1 every sampled frame ends a window; the cost is divided by
+            `hop`.
         enter: score from which a class comes on.
         leave: score below which it goes off; at most `enter`.
         calibration: what the scores are calibrated with; its threshold is a good `enter`.
@@ -126,14 +137,13 @@ class StreamingClassifier:
     ) -> None:
         if not 0 < frames_per_second < math.inf:
             raise ValueError(f"frames_per_second={frames_per_second!r} must be a positive number.")
-        if hop < 1:
-            raise ValueError(f"hop={hop} must be at least 1.")
+        if not isinstance(hop, int) or hop < 1:
+            raise ValueError(f"hop={hop!r} must be a whole number of at least 1.")
         check_threshold("enter", enter)
         check_threshold("leave", leave)
         if leave > enter:
             raise ValueError(f"leave={leave} is above enter={enter}: a class would go off as it comes on.")
-        if model.training:
-            raise ValueError("the model is in training mode, in which dropout is random; call model.eval() first.")
+        _check_evaluation_mode(model)
         check_motion_frames(model, processor)
         processor.check_text_bank(text_bank)
         model.check_text_bank(text_bank)
@@ -147,19 +157,21 @@ class StreamingClassifier:
         self._rate = frames_per_second * self._ratio
         self._hop = hop * self._ratio
         self._encodes_frames = getattr(model, "can_encode_frames", False)
+        # A MoTED's motion encoder reads them, whatever was encoded before.
+        self._reads_pixels = not self._encodes_frames or hasattr(model.config, "motion_frame_ratio")
         settings = processor.contract | {"sampling": "all", "motion_frame_ratio": 1}
         self._processor = VideoTextProcessor(**settings)  # of single frames
         self._length = processor.num_frames * self._ratio
-        self._window: deque[_Frame] = deque(maxlen=self._length)
         self.reset()
 
     def reset(self) -> None:
         """Forgets all frames: what follows is another stream, whose clock may start anew."""
         self._last_timestamp = -math.inf
+        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self._window.clear()
+        self._window: deque[_Frame] = deque(maxlen=self._length)
         self._origin: float | None = None  # time of the first sample, from which the grid is counted
         self._slot = -1  # of the last sample, on the grid
         self._waiting = self._length  # samples until the next window is complete
@@ -174,7 +186,9 @@ class StreamingClassifier:
             timestamp: seconds, not before that of the frame before.
 
         Raises:
-            ValueError: if time runs backwards or is no number, or for a frame of another shape.
+            ValueError: if time runs backwards or is no number, for a frame of another shape, and if the model was put
+                into training mode.
+            FloatingPointError: if the scores are no numbers.
         """
         return self._push(Picture(float(timestamp), lambda: frame))
 
@@ -189,6 +203,9 @@ class StreamingClassifier:
     def run(self, source: Any, *, input_format: str | None = None) -> Iterator[StreamResult]:
         """The results of a whole video, while it is read; then, or when the loop is left, it is closed.
 
+        Frames that come late are left out; a clock that jumps by more than a window starts anew. The frames are kept
+        apart from those of [`push`] and of other runs.
+
         Args:
             source: path, URL (http, rtsp, udp, ...) or binary file object; with `input_format`, a device.
             input_format: FFmpeg's name of the kind of input, where the source does not tell: "v4l2" for /dev/video0.
@@ -196,11 +213,19 @@ class StreamingClassifier:
         Raises:
             VideoDecodeError: if the content cannot be decoded.
             OSError: if the source cannot be opened.
+            TypeError: for a source of another type.
+            ValueError, FloatingPointError: as [`push`], of the model.
         """
-        self.reset()
+        stream = copy.copy(self)
+        stream.reset()
         for picture in read_stream(source, input_format=input_format):
-            yield from self._push(picture)
-        yield from self.finish()
+            lateness = stream._last_timestamp - picture.timestamp
+            if lateness * stream._rate > stream._length:
+                stream.reset()
+            elif lateness > 0:
+                continue
+            yield from stream._push(picture)
+        yield from stream.finish()
 
     @torch.inference_mode()
     def _push(self, picture: Picture) -> list[StreamResult]:
@@ -210,12 +235,15 @@ class StreamingClassifier:
                 f"timestamp {time:g} follows {self._last_timestamp:g}, but time runs forward in a stream. For another "
                 "stream, or where the clock starts anew, call reset() first."
             )
-        self._last_timestamp = time
-        if self._window and (time - self._window[-1].timestamp) * self._rate > self._length:
+        interval, self._last_timestamp = time - self._last_timestamp, time
+        if interval > max(self._length / self._rate, _GAP * self._usual_interval()):
             self._start_anew()
+        if 0 < interval < math.inf:
+            self._measure(interval)
         if self._origin is None:
             self._origin = time
-        slot = math.floor((time - self._origin) * self._rate + _EARLINESS)
+        earliness = _EARLINESS * min(1.0, self._usual_interval() * self._rate)
+        slot = math.floor((time - self._origin) * self._rate + earliness)
         if slot <= self._slot:
             return []
         self._slot = slot
@@ -226,6 +254,29 @@ class StreamingClassifier:
         self._waiting = self._hop
         return [self._classify()]
 
+    def _usual_interval(self) -> float:
+        """Seconds between frames; 0 before the second."""
+        return median_low(self._intervals) if self._intervals else 0.0
+
+    def _measure(self, interval: float) -> None:
+        """Takes in the seconds between two frames; warns, once there are enough, if they are too many."""
+        was_known = len(self._intervals) == _INTERVALS
+        self._intervals.append(interval)
+        if was_known or len(self._intervals) < _INTERVALS:
+            return
+        rate = 1 / self._usual_interval()
+        if self._rate > rate * _TOLERANCE:
+            wanted = f"{self._rate / self._ratio:g}" + (f" x motion_frame_ratio={self._ratio}" * (self._ratio > 1))
+            logger.warning(
+                "frames_per_second=%s is more than the stream has, about %.3g: a window of %d frames lasts %.3g s "
+                "instead of %.3g s.",
+                wanted,
+                rate,
+                self._length,
+                self._length / rate,
+                self._length / self._rate,
+            )
+
     def _pixels(self, frame: Any) -> torch.Tensor:
         """(3, S, S) on the model's device."""
         if isinstance(frame, (np.ndarray, torch.Tensor)) and frame.ndim != 3:
@@ -235,16 +286,23 @@ class StreamingClassifier:
     @torch.inference_mode()
     def _classify(self) -> StreamResult:
         """The result of the frames in the buffer, which become a window by repeating some where there are too few."""
+        _check_evaluation_mode(self.model)
         frames = [self._window[place * len(self._window) // self._length] for place in range(self._length)]
         logits = self._logits(frames).float().cpu()  # (1, N)
+        if not logits.isfinite().all():
+            raise FloatingPointError(
+                f"the {self.model.dtype} model gives scores that are no numbers; load its weights again, in float32 "
+                "if they are of less precision."
+            )
         scores = scaled(logits, self._temperature)[0].exp().tolist()
         by_name = dict(zip(self.text_bank.names, scores, strict=True))
         self._follow(by_name, frames[0].timestamp)
         return StreamResult(frames[0].timestamp, frames[-1].timestamp, by_name, self._label, self._since)
 
     def _logits(self, frames: list[_Frame]) -> torch.Tensor:
-        pixel_values = torch.stack([frame.pixels for frame in frames]).unsqueeze(0)  # (1, aT, 3, S, S)
-        inputs: dict[str, Any] = {"pixel_values": pixel_values, "text_bank": self.text_bank}
+        inputs: dict[str, Any] = {"text_bank": self.text_bank}
+        if self._reads_pixels:
+            inputs["pixel_values"] = torch.stack([frame.pixels for frame in frames]).unsqueeze(0)  # (1, aT, 3, S, S)
         if self._encodes_frames:
             inputs["frame_features"] = self._features(frames[:: self._ratio]).unsqueeze(0)  # (1, T, F)
         return self.model(**inputs).logits_per_video
@@ -268,26 +326,44 @@ class StreamingClassifier:
             self._label = self._since = None
 
 
+def _check_evaluation_mode(model: Any) -> None:
+    if model.training:
+        raise ValueError("the model is in training mode, in which dropout is random; call model.eval() first.")
+
+
 def merge_events(results: Iterable[StreamResult], *, min_duration: float = 0.0) -> Iterator[StreamEvent]:
     """Each class that was on, from when to when, as soon as it is over.
 
-    The windows of two events overlap where one follows the other at once, and so do their times.
+    The windows of two events overlap where one follows the other at once, and so do their times. Where the results end
+    with an error, or with Ctrl-C, the event that is on comes first. Results of several streams may follow each other.
 
     Args:
         results: what [`StreamingClassifier.run`] gives, or `push` and `finish` gave.
         min_duration: seconds; shorter events are left out.
+
+    Raises:
+        ValueError: if `min_duration` is negative or no number.
     """
+    if not min_duration >= 0:
+        raise ValueError(f"min_duration={min_duration!r} must be 0 or more seconds.")
     event: StreamEvent | None = None
-    for result in results:
-        if event is not None and (result.label, result.since) != (event.label, event.start):
-            yield from _long_enough(event, min_duration)
-            event = None
-        if result.label is not None and result.since is not None:
-            score = max(result.scores[result.label], 0.0 if event is None else event.score)
-            event = StreamEvent(result.label, result.since, result.end, score)
-    if event is not None:
+    try:
+        for result in results:
+            if event is not None and not _goes_on(event, result):
+                yield from _long_enough(event, min_duration)
+                event = None
+            if result.label is not None and result.since is not None:
+                score = max(result.scores[result.label], 0.0 if event is None else event.score)
+                event = StreamEvent(result.label, result.since, result.end, score)
+    except (Exception, KeyboardInterrupt):
         yield from _long_enough(event, min_duration)
+        raise
+    yield from _long_enough(event, min_duration)
 
 
-def _long_enough(event: StreamEvent, min_duration: float) -> list[StreamEvent]:
-    return [event] if event.end - event.start >= min_duration else []
+def _goes_on(event: StreamEvent, result: StreamResult) -> bool:
+    return (result.label, result.since) == (event.label, event.start) and result.end > event.end
+
+
+def _long_enough(event: StreamEvent | None, min_duration: float) -> list[StreamEvent]:
+    return [event] if event is not None and event.end - event.start >= min_duration else []

@@ -1,6 +1,10 @@
 """Exported graphs: equal to the model for any batch, whole or not there, usable without kinetext."""
 
+import contextlib
+import hashlib
 import json
+import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from rendered_clips import render_clip
 from testing_utils import (
     TINY_FRAMES,
@@ -131,10 +136,23 @@ def test_exported_graph_classifies_files_as_the_model_does(exported_folder: Path
     assert {one["label"]: one["score"] for one in answer} == pytest.approx(expected, abs=1e-5)
 
 
-def test_file_holds_no_text_tower_and_no_source_lines(exported_folder: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `.pt2` of the same model, exported to the current folder."""
     model = tiny_video_clip()
-    export_model(model, processor(), encode(model), tmp_path / "out", file_format="pt2")
-    for path in (exported_folder / "model.onnx", tmp_path / "out/model.pt2"):
+    folder = tmp_path_factory.mktemp("export")
+    with contextlib.chdir(folder):
+        export_model(model, processor(), encode(model), ".", file_format="pt2")
+    return folder
+
+
+def test_export_fills_the_current_folder(pt2_folder: Path) -> None:
+    assert {path.name for path in pt2_folder.iterdir()} == {"model.pt2", "export.json"}
+    assert load_exported(pt2_folder).folder == pt2_folder
+
+
+def test_file_holds_no_text_tower_and_no_source_lines(exported_folder: Path, pt2_folder: Path) -> None:
+    for path in (exported_folder / "model.onnx", pt2_folder / "model.pt2"):
         content = path.read_bytes()
         assert b"vision_model" in content
         assert [part for part in (b"text_model", b"modeling_video_clip.py") if part in content] == []
@@ -195,6 +213,11 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         export_model(model, processor(motion_frame_ratio=2), bank, out)
     with pytest.raises(ValueError, match='sampling="all"'):
         export_model(model, processor(sampling="all"), bank, out)
+    with pytest.raises(ValueError, match=r"num_frames=2\.5"):
+        export_model(model, processor(), bank, out, num_frames=2.5)
+    with pytest.raises(ValueError, match=r"export model\.merge_and_unload\(\)"):
+        adapted = get_peft_model(tiny_video_clip(), LoraConfig(r=2, target_modules=["q_proj"])).eval()
+        export_model(adapted, processor(), bank, out)
     with pytest.raises(ValueError, match="choose one of onnx, pt2"):
         export_model(model, processor(), bank, out, file_format="tflite")
     out.mkdir()
@@ -210,5 +233,73 @@ def test_folder_that_is_no_export_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="this version reads"):
         load_exported(tmp_path)
     (tmp_path / "export.json").write_text("[]")
-    with pytest.raises(ValueError, match="does not describe an export"):
+    with pytest.raises(ValueError, match="describes no export"):
         load_exported(tmp_path)
+
+
+def copy_of(folder: Path, destination: Path, **changed: Any) -> Path:
+    """With other entries in `export.json`; those that become None are left out."""
+    shutil.copytree(folder, destination)
+    facts = json.loads((destination / "export.json").read_text()) | changed
+    (destination / "export.json").write_text(json.dumps({key: one for key, one in facts.items() if one is not None}))
+    return destination
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"graph": "../x.pt2"}, r"graph is '\.\./x\.pt2'; wanted one of model\.onnx, model\.pt2"),
+        ({"class_names": ["run", "jump"]}, "3 outputs, and class_names"),
+        ({"class_names": ["run", "jump", 3]}, "3 outputs, and class_names"),
+        ({"class_names": "abc"}, "3 outputs, and class_names"),
+        ({"class_names": None}, "lacks 'class_names'"),
+        ({"sha256": None}, "lacks 'sha256'"),
+        ({"inputs": {}}, "lacks 'pixel_values'"),
+        ({"processor": {"frames": 8}}, "frames"),
+    ],
+)
+def test_description_that_does_not_fit_the_graph_is_refused(
+    exported_folder: Path, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "x.pt2").touch()
+    with pytest.raises(ValueError, match=rf"export\.json describes no export of kinetext: .*{message}"):
+        load_exported(copy_of(exported_folder, tmp_path / "copy", **changed))
+
+
+def test_graph_that_is_not_the_one_that_was_written_is_refused(exported_folder: Path, tmp_path: Path) -> None:
+    folder = copy_of(exported_folder, tmp_path / "copy")
+    whole = (folder / "model.onnx").read_bytes()
+    for content in (b"", whole[:-9]):
+        (folder / "model.onnx").write_bytes(content)
+        with pytest.raises(ValueError, match=r"model\.onnx is not the file that was exported"):
+            load_exported(folder)
+    (folder / "model.onnx").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.onnx; export the model again"):
+        load_exported(folder)
+
+
+@pytest.mark.parametrize("graph", ["model.onnx", "model.pt2"])
+def test_graph_that_is_none_is_refused(exported_folder: Path, tmp_path: Path, graph: str) -> None:
+    content = b"no graph"
+    digest = hashlib.sha256(content).hexdigest()
+    folder = copy_of(exported_folder, tmp_path / "copy", graph=graph, sha256=digest)
+    (folder / graph).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{graph} cannot be read"):
+        load_exported(folder)
+
+
+def test_only_float32_tensors_are_read(exported_folder: Path) -> None:
+    exported, videos = load_exported(exported_folder), tiny_videos(1, 5)
+    with pytest.raises(TypeError, match=r"is a ndarray; pass torch\.as_tensor"):
+        exported.logits(videos.numpy())
+    with pytest.raises(TypeError, match=r'float64 on cpu.*pass pixel_values\.to\("cpu", torch\.float32\)'):
+        exported.logits(videos.double())
+    with pytest.raises(TypeError, match="float32 on meta"):
+        exported.logits(videos.to("meta"))
+    torch.testing.assert_close(exported.logits(videos.clone().requires_grad_()), exported.logits(videos))
+
+
+def test_export_can_be_sent_to_another_process(exported_folder: Path) -> None:
+    exported, videos = load_exported(exported_folder), tiny_videos(1, 5)
+    copied = pickle.loads(pickle.dumps(exported))
+    torch.testing.assert_close(copied.logits(videos), exported.logits(videos))

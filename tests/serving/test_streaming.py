@@ -1,5 +1,10 @@
 """Streams: the same scores as offline, at a cost that does not grow, with events that do not flicker."""
 
+import contextlib
+import itertools
+import os
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +18,9 @@ from testing_utils import tiny_model, tiny_moted, tiny_video_clip
 
 from kinetext import TextBank, VideoDecodeError, VideoTextProcessor, load_video
 from kinetext.evaluation.calibration import Calibration
-from kinetext.serving import StreamingClassifier, StreamResult, merge_events
+from kinetext.processing.video_decoders import import_decoder
+from kinetext.serving import StreamingClassifier, StreamResult, frame_stream, merge_events, streaming
+from kinetext.serving.frame_stream import Picture
 
 NAMES = ("run", "jump", "sit down")
 TOKENS = torch.tensor([[97, 3, 98, 98], [97, 4, 5, 98], [97, 7, 8, 98]])
@@ -94,7 +101,7 @@ def test_each_frame_goes_through_the_image_tower_once(name: str, ratio: int) -> 
 
 def test_sampling_follows_the_clock_whatever_the_rate_of_the_stream() -> None:
     stream = stream_of(tiny_video_clip(), frames_per_second=2)
-    times = [0.0, 0.1, 0.499, 0.7, 0.999, 1.4, 1.6, 1.7, 2.0, 2.3, 2.5]
+    times = [0.0, 0.1, 0.499, 0.7, 0.999, 1.3, 1.6, 1.7, 2.0, 2.3, 2.5]
     # One in each half second: 0.0; 0.499, which is rounded; 0.999; 1.6; 2.0; 2.5.
     results = [result for stamp in times for result in stream.push(index_picture(0), stamp)]
     assert [(result.start, result.end) for result in results] == [(0.0, 1.6), (0.499, 2.0), (0.999, 2.5)]
@@ -158,6 +165,111 @@ def test_file_is_read_as_load_video_reads_it(tmp_path: Path) -> None:
         expected = offline_logits(model, window).double().log_softmax(dim=-1)
         torch.testing.assert_close(logits_of(results[number]), expected, atol=1e-5, rtol=0)
     assert results[-1].end == pytest.approx(video.timestamps[-2].item(), abs=0.05)
+
+
+def ends(stream: StreamingClassifier, path: Path | str) -> list[float]:
+    return [result.end for result in stream.run(path)]
+
+
+@pytest.mark.parametrize("rate", [30, 60])
+def test_times_rounded_to_milliseconds_are_sampled_evenly(tmp_path: Path, rate: int) -> None:
+    path = render_clip(tmp_path / "clip.mkv", 120, fps=rate)
+    times = ends(stream_of(tiny_video_clip(), frames_per_second=30), path)
+    assert len(times) == 120 * 30 // rate - FRAMES + 1
+    assert {round((after - before) * 30, 1) for before, after in itertools.pairwise(times)} == {1.0}
+
+
+def test_frames_of_a_camera_that_jitters_are_all_taken() -> None:
+    stream = stream_of(tiny_video_clip(), frames_per_second=30)
+    stamps = [index / 30 + 0.003 * (-1) ** (index % 3) for index in range(60)]
+    assert sum(len(stream.push(index_picture(0), stamp)) for stamp in stamps) == 60 - FRAMES + 1
+
+
+def test_stream_slower_than_the_sampling_has_windows_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    stream = stream_of(tiny_video_clip(), frames_per_second=100)  # a window of 0.04 s
+    results = [result for index in range(60) for result in stream.push(index_picture(0), index / 10)]
+    assert len(results) == 60 - FRAMES  # the first interval may be a gap
+    (record,) = caplog.records
+    assert "frames_per_second=100 is more than the stream has, about 10:" in record.message
+    assert "0.4 s instead of 0.04 s" in record.message
+    results = [result for index in range(8) for result in stream.push(index_picture(0), 60 + index / 10)]
+    assert results[0].start == 60  # a gap is still one
+    assert len(caplog.records) == 1
+
+
+def test_pause_after_the_first_frame_costs_no_others() -> None:
+    stream = stream_of(tiny_video_clip())
+    assert [stream.push(index_picture(0), stamp) for stamp in (0.0, 60.0, 60.1, 60.2)] == [[]] * 4
+    assert len(stream.push(index_picture(0), 60.3)) == 1
+
+
+def test_late_frames_of_a_stream_are_left_out_and_a_new_clock_starts_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stamps = [0.0, 0.1, 0.2, 0.1, 0.3, 0.4, 90.0, 90.1, 0.0, 0.1, 0.2, 0.3]
+    pictures = [Picture(stamp, lambda: index_picture(0)) for stamp in stamps]
+    monkeypatch.setattr(streaming, "read_stream", lambda source, input_format: iter(pictures))
+    results = list(stream_of(tiny_video_clip()).run("camera"))
+    assert [(result.start, result.end) for result in results] == [(0.0, 0.3), (0.1, 0.4), (0.0, 0.3)]
+
+
+def test_two_streams_behind_each_other_in_one_file_are_both_read(tmp_path: Path) -> None:
+    content = render_clip(tmp_path / "one.ts", 25, fps=25).read_bytes()
+    (tmp_path / "two.ts").write_bytes(content * 2)
+    once, twice = (ends(stream_of(tiny_video_clip()), tmp_path / name) for name in ("one.ts", "two.ts"))
+    assert twice == once * 2
+
+
+def test_runs_of_one_classifier_do_not_meet(tmp_path: Path) -> None:
+    path = render_clip(tmp_path / "clip.mp4", 25, fps=25)
+    stream = stream_of(tiny_video_clip())
+    stream.push(index_picture(0), 5.0)
+    alone = list(stream_of(tiny_video_clip()).run(path))
+    for one, other, expected in zip(stream.run(path), stream.run(path), alone, strict=True):
+        assert one == other == expected
+    assert stream.finish()[0].start == 5.0
+
+
+def test_named_pipe_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_stream, "import_decoder", lambda name: time.sleep(0.1) or import_decoder(name))
+    path, pipe = render_clip(tmp_path / "clip.ts", 25, fps=25), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found: list[float] = []
+    reader = threading.Thread(target=lambda: found.extend(ends(stream_of(tiny_video_clip()), pipe)), daemon=True)
+    reader.start()
+    with pipe.open("wb") as writer, contextlib.suppress(BrokenPipeError):
+        writer.write(path.read_bytes())
+    reader.join(timeout=20)
+    assert found == ends(stream_of(tiny_video_clip()), path)
+
+
+def test_server_that_falls_silent_is_named_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_stream, "SILENCE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/camera.ts"
+        with pytest.raises(ConnectionError, match=rf"{url} cannot be read: nothing came for 0\.3 s"):
+            list(stream_of(tiny_video_clip()).run(url))
+
+
+def test_bytes_are_no_stream() -> None:
+    with pytest.raises(TypeError, match=r"type bytes cannot be read.*io\.BytesIO"):
+        list(stream_of(tiny_video_clip()).run(b"rtsp://"))
+
+
+def test_model_that_changed_below_is_noticed() -> None:
+    model = tiny_video_clip()
+    stream = stream_of(model)
+    stream.push(index_picture(0), 0.0)
+    model.train()
+    with pytest.raises(ValueError, match="training mode"):
+        stream.finish()
+    model.eval()
+    with torch.no_grad():
+        next(model.vision_model.parameters()).fill_(float("nan"))
+    stream.reset()
+    stream.push(index_picture(0), 0.0)
+    with pytest.raises(FloatingPointError, match="no numbers"):
+        stream.finish()
 
 
 def test_times_of_an_avi_with_b_frames_do_not_run_backwards(tmp_path: Path) -> None:
@@ -241,11 +353,35 @@ def test_windows_with_one_label_are_one_event_that_is_given_once_it_is_over() ->
     assert list(merge_events([result(1, "run", 1)], min_duration=2.1)) == []
 
 
+@pytest.mark.parametrize("error", [ConnectionError, KeyboardInterrupt])
+def test_event_that_is_on_when_the_stream_fails_comes_before_the_error(error: type[BaseException]) -> None:
+    def results() -> Iterator[StreamResult]:
+        yield result(1, "run", 1)
+        raise error
+
+    events = merge_events(results())
+    assert next(events).end == 3
+    with pytest.raises(error):
+        next(events)
+
+
+def test_streams_behind_each_other_have_events_of_their_own() -> None:
+    events = merge_events([result(0, "run", 0), result(1, "run", 0), result(0, "run", 0)])
+    assert [(event.start, event.end) for event in events] == [(0, 3), (0, 2)]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_shortest_duration_is_a_number_of_seconds(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"min_duration=.* must be"):
+        list(merge_events([], min_duration=seconds))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"frames_per_second": 0}, "frames_per_second=0 must be"),
         ({"hop": 0}, "hop=0 must be"),
+        ({"hop": 1.5}, r"hop=1\.5 must be"),
         ({"enter": 0.2, "leave": 0.3}, r"leave=0\.3 is above enter=0\.2"),
         ({"enter": 1.5}, "enter=1.5 must be"),
     ],
