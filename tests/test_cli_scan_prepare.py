@@ -1,5 +1,6 @@
 """`kinetext scan` and `kinetext prepare` as they are used, and manifests in training and evaluation."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from rendered_clips import render_clip
 from testing_utils import run_cli, tiny_model
 
 from kinetext import VideoTextProcessor
-from kinetext.data.annotations import clips_from_folder
+from kinetext.data.annotations import MAX_FAILED_SHARE, clips_from_folder
 from kinetext.data.manifest import Manifest, UnreadableVideo
+from kinetext.data.reencode import MIN_PSNR_DB
 from kinetext.data.small_tokenizer import small_tokenizer
 from kinetext.training.arguments import DataArguments
 from kinetext.training.clips import read_splits
@@ -94,12 +96,25 @@ def test_a_recipe_names_its_manifest(world: Path) -> None:
 def test_prepare_says_what_it_did_and_what_it_bought(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run_cli("prepare", world / "clips", out, "--short-side", 64, "--shards", 1, columns=200)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output  # training on the rest would not be noticed
+    assert f"error: 3 of 8 videos failed and are not in {out}: more than max_failed_share=0.1 of them" in done.output
     said = ("5 of 8 videos are in", "(5 encoded now)", "waving/cut.mp4", "1 lists stay where they are, e.g. list.csv")
     assert [text for text in (*said, "PSNR", "packed into 1 shards", "× as fast") if text not in done.output] == []
     assert len(clips_from_folder(out)) == 5
     refused = run_cli("prepare", world / "clips", out, "--short-side", 32)
     assert refused.exit_code == 1 and "short_side was 64, not 32" in refused.output
+
+
+def test_prepare_succeeds_where_as_few_failed_as_training_allows(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(10):
+        os.link(world / "clips/waving/1.mp4", tmp_path / f"in/{number}.mp4")
+    (tmp_path / "in/0.mp4").unlink()
+    (tmp_path / "in/0.mp4").write_bytes(b"")
+    done = run_cli("prepare", tmp_path / "in", tmp_path / "out", "--short-side", 32)
+    assert done.exit_code == 0 and "9 of 10 videos" in done.output
+    told = " ".join(run_cli("prepare", "--help").output.split())
+    assert f"{MIN_PSNR_DB:g} dB" in told and MAX_FAILED_SHARE == 0.1 and "more than a tenth" in told
 
 
 def test_prepare_checks_what_cannot_be_packed_before_it_encodes(world: Path, tmp_path: Path) -> None:

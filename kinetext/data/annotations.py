@@ -20,6 +20,7 @@ from .annotation_formats import (
     read_text,
 )
 from .clip_lists import VIDEO_SUFFIXES, Clip, ClipList, Row, check_folders, check_named, label_rows, locate
+from .prepared_layout import SHARDS_FOLDER, is_prepared, prepared_name
 from .saved_datasets import HUB_PREFIX, clips_from_dataset, is_saved_dataset, open_dataset
 from .tar_shards import clips_from_shards, find_shards
 
@@ -157,8 +158,8 @@ def clips_from_folder(root: str | Path, *, class_names: Sequence[str] | None = N
             root,
             elsewhere[0].relative_to(root).as_posix(),
         )
-    classes = {path.parent for path in files}
-    if empty := sorted(path.name for path in root.glob("[!.]*") if path.is_dir() and path not in classes):
+    known = {path.parent for path in files} | ({root / SHARDS_FOLDER} if is_prepared(root) else set())
+    if empty := sorted(path.name for path in root.glob("[!.]*") if path.is_dir() and path not in known):
         logger.warning("%d folders in %s are no classes, e.g. %s: no video lies in them.", len(empty), root, empty[0])
     return label_rows(
         [Row(path.relative_to(root).as_posix(), str(path), path.parent.name) for path in files], class_names
@@ -177,7 +178,7 @@ def clips_from_csv(
 
     Other columns, a byte order mark, empty lines and spaces around cells do not matter. A file without these columns
     but with those of Kinetics is read as such. With `multi_label`, a label may be several names with semicolons between
-    them.
+    them. In a `data_root` that `kinetext prepare` wrote, names of sources stand for what became of them.
     """
     rows = _read_csv(path)
     if not {"path", "label"} <= rows[0].keys():
@@ -187,7 +188,8 @@ def clips_from_csv(
         check_named([name for _, name in listed], path)
     elif not multi_label:
         check_folders(listed, class_names, path)
-    found = [Row(posixpath.normpath(file), str(Path(data_root) / file), name) for file, name in listed]
+    name_of = prepared_name if is_prepared(data_root) else str
+    found = [Row(posixpath.normpath(file), str(Path(data_root) / name_of(file)), name) for file, name in listed]
     return label_rows(found, class_names, multi_label=multi_label)
 
 

@@ -19,9 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
+
+from .output import OutputError
 
 __all__ = ["TOOK_TOO_LONG", "Failure", "default_jobs", "map_isolated", "time_out_reason"]
 
@@ -31,6 +33,7 @@ Result = TypeVar("Result")
 TOOK_TOO_LONG = "took longer than"
 _START_S = 120.0  # in which a child must have loaded its libraries
 _NOTHING = object()
+_ENDS_RUN = (ImportError, OutputError)  # the fault of no item
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,9 @@ def map_isolated(
 ) -> Generator[tuple[Item, Result | Failure], None, None]:
     """Every item with what `function` returns for it, or why it returned nothing, as they become ready.
 
-    An exception is a `Failure`, too, but for a library that is missing. A crash counts against an item only in a child
-    that has seen no other item; from any other, the item goes to a new child first.
+    An exception is a `Failure`, too, but for a library that is missing and results that cannot be written. A crash
+    counts against an item only in a child that has seen no other item; from any other, the item goes to a new child
+    first.
 
     Args:
         function: like items and results it is pickled, so it stands at the top of a module.
@@ -69,7 +73,7 @@ def map_isolated(
         time_limit_s: for one item.
 
     Raises:
-        ImportError: if `function` does.
+        ImportError, OutputError: if `function` does.
         RuntimeError: if children do not come up, e.g. because `function` cannot be imported there.
     """
     waiting = iter(items)
@@ -149,7 +153,7 @@ class _Child:
     def take(self) -> tuple[Any, Any]:
         """The item and the answer, which is there; the child is idle then."""
         item, self.item = self.item, _NOTHING
-        if isinstance(self._answer, ImportError):
+        if isinstance(self._answer, _ENDS_RUN):
             raise self._answer
         return item, self._answer
 
@@ -186,13 +190,24 @@ def _wait(busy: Sequence[_Child]) -> None:
 
 
 def _context(function: Callable[..., Any]) -> Any:
-    """How children are started; the first time, what the server loads for them."""
+    """How children are started; where they come from a server, it runs."""
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     if forkserver._forkserver._preload_modules == ["__main__"]:  # type: ignore[attr-defined]  # nobody asked for any
         context.set_forkserver_preload([__name__, getattr(function, "func", function).__module__])
+    _start_server()
     return context
+
+
+def _start_server() -> None:
+    """Starts the server unless it runs; while it loads libraries, Ctrl-C is for the parent alone."""
+    resource_tracker.ensure_running()  # by the server otherwise, and that unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the server takes over
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
@@ -211,7 +226,7 @@ def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
 def _answer(function: Callable[[Any], Any], item: Any) -> Any:
     try:
         return function(item)
-    except ImportError as error:
+    except _ENDS_RUN as error:
         return error
     except Exception as error:
         return Failure(f"{type(error).__name__}: {error}")

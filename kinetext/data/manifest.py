@@ -5,7 +5,7 @@ of a file is believed as long as the file is the one that was scanned: same size
 time differs, as after copying, same size and SHA-256.
 
 Paths are relative to the scanned folder, with `/` between parts. Bytes of a name that are no UTF-8, which parquet
-cannot hold, are written out as `\udce9` (`readable_name`).
+cannot hold, are written out as `\udce9`, and backslashes twice (`readable_name`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from ..descriptions.files import write_atomically
 from ..processing.video_decoders import decode_error
 from ..processing.video_decoding import DECODERS
 from .clip_lists import Clip, ClipList
+from .output import writing
 
 __all__ = ["Entry", "Manifest", "UnreadableVideo", "file_sha256", "is_same_file", "readable_name"]
 
 logger = logging.getLogger(__name__)
 
 _ROOT_KEY = b"kinetext_root"
+_USUAL_NAME = "manifest.parquet"
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,14 @@ class Manifest:
 
         Raises:
             FileNotFoundError: if there is none.
+            IsADirectoryError: if it is a folder.
             ValueError: if the file is something else.
         """
         import pyarrow
         import pyarrow.parquet
 
+        if Path(path).is_dir():
+            raise IsADirectoryError(f"{path} is a folder; name a file for the manifest: {Path(path, _USUAL_NAME)}.")
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no manifest at {path}; `kinetext scan ROOT --out {path}` writes it.")
         try:
@@ -135,7 +140,7 @@ class Manifest:
         return cls(root, {entry.path: entry for entry in entries})
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes parquet, whole or not at all, in the order of paths."""
+        """Writes parquet, whole or not at all, in the order of paths; raises OutputError where that is not possible."""
         import pyarrow
         import pyarrow.parquet
 
@@ -143,7 +148,8 @@ class Manifest:
         schema = _arrow_schema().with_metadata({_ROOT_KEY: readable_name(self.root).encode()})
         sink = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), sink)
-        write_atomically(path, sink.getvalue().to_pybytes())
+        with writing(path):
+            write_atomically(path, sink.getvalue().to_pybytes())
 
     def mark_unreadable(self, clips: ClipList, data_root: str | os.PathLike[str]) -> ClipList:
         """The clips, those that are known to be unreadable with an [`UnreadableVideo`] as source.
@@ -192,8 +198,11 @@ class Manifest:
 
 
 def readable_name(name: str) -> str:
-    """The name of a file with bytes that are no UTF-8 written out, so that it can be stored and shown."""
-    return name.encode(errors="backslashreplace").decode()
+    """The name of a file with bytes that are no UTF-8 written out, so that it can be stored and shown.
+
+    Backslashes are doubled: no two names become one.
+    """
+    return name.replace("\\", "\\\\").encode(errors="backslashreplace").decode()
 
 
 def is_same_file(file: str | os.PathLike[str], size: int, mtime_ns: int, sha256: str | None) -> bool:

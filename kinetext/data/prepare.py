@@ -19,29 +19,28 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import __version__
 from ..descriptions.files import write_atomically
-from ..descriptions.journal import Journal
 from ..processing.processing_video_text import VideoTextProcessor
 from ..processing.video_decoding import VideoDecodeError, available_decoders
 from .clip_lists import Clip, ClipList
 from .datasets import TrainClips
 from .isolated import Failure, map_isolated
 from .manifest import file_sha256, is_same_file, readable_name
+from .output import OutputJournal, writing
+from .prepared_layout import REPORT_NAME, is_prepared, prepared_name
 from .reencode import MIN_PSNR_DB, EncodeSettings, QualityError, reencode
 from .scan import find_videos, walk_files
 
-__all__ = ["REPORT_NAME", "TIME_LIMIT_S", "Prepared", "measure_speed_up", "prepare_folder"]
+__all__ = ["TIME_LIMIT_S", "Prepared", "measure_speed_up", "prepare_folder"]
 
 TIME_LIMIT_S = 600.0
-REPORT_NAME = "prepared.jsonl"
 
-_SUFFIX = ".mp4"
 _LIST_SUFFIXES = (".csv", ".json", ".txt")
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")  # what `write_atomically` leaves behind when it is killed
 _MEASURED_CLIPS, _MEASURED_FRAMES = 24, 8
@@ -88,8 +87,9 @@ def prepare_folder(
         on_progress: called with the numbers of files that are done and that there are.
 
     Raises:
-        NotADirectoryError: if `root` is no folder.
-        ValueError: if it holds no video, two would get one name, or the folders lie within each other; if `out` was
+        NotADirectoryError: if `root` or `out` is no folder.
+        OutputError: if `out` cannot be written; the run ends at once.
+        ValueError: if `root` holds no video, two would get one name, or the folders lie within each other; if `out` was
             made with other settings or of another folder, holds something else, or another run writes it.
     """
     top, new = os.path.abspath(root), os.path.abspath(out)
@@ -97,14 +97,16 @@ def prepare_folder(
     names = find_videos(top)
     targets = _targets(names)
     _check_ours(new)
-    with Journal(Path(new) / REPORT_NAME) as report:
+    with OutputJournal(Path(new) / REPORT_NAME) as report:
         _check_settings(report, {"root": readable_name(top), **dataclasses.asdict(settings)})
-        _remove_partial(new)
+        with writing(new):
+            _remove_partial(new)
         rows = {row["source"]: row for row in report.records[1:]}
         clips = {name: rows[name] for name in names if name in rows and _is_done(top, new, rows[name])}
         waiting = [name for name in names if name not in clips]
-        for name in waiting:  # what may be left of an earlier source
-            Path(new, targets[name]).unlink(missing_ok=True)
+        with writing(new):
+            for name in waiting:  # what may be left of an earlier source
+                Path(new, targets[name]).unlink(missing_ok=True)
         failures: dict[str, str] = {}
         on_progress(len(clips), len(names))
         encode = functools.partial(_prepare_file, top, new, settings)
@@ -141,7 +143,9 @@ def _prepare_file(root: str, out: str, settings: EncodeSettings, task: tuple[str
         encoded = reencode(path, settings)
     except (VideoDecodeError, QualityError) as error:
         return Failure(getattr(error, "reason", None) or str(error))
-    write_atomically(os.path.join(out, target), encoded.content)
+    copy = os.path.join(out, target)
+    with writing(copy):
+        write_atomically(copy, encoded.content)
     return {
         "record": "clip",
         "source": name,
@@ -177,7 +181,7 @@ def _targets(names: Iterable[str]) -> dict[str, str]:
     sources: dict[str, str] = {}
     targets: dict[str, str] = {}
     for name in names:
-        target = PurePosixPath(name).with_suffix(_SUFFIX).as_posix()
+        target = prepared_name(name)
         other = sources.setdefault(target.casefold(), name)
         if other != name:
             raise ValueError(f"{other} and {name} would both become {target}; rename one, or move it elsewhere.")
@@ -193,14 +197,16 @@ def _check_apart(root: str, out: str) -> None:
 
 
 def _check_ours(out: str) -> None:
-    """Raises ValueError if there is something in a folder that was not made here."""
-    if os.path.isdir(out) and not os.path.isfile(os.path.join(out, REPORT_NAME)):
+    """Raises an error if there is a file in the folder's place, or something in it that was not made here."""
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise NotADirectoryError(f"{out} is no folder; choose one that is empty or new.")
+    if os.path.isdir(out) and not is_prepared(out):
         others = [name for name in os.listdir(out) if not name.startswith(f"{REPORT_NAME}.")]
         if others:
             raise ValueError(f"{out} holds {others[0]} and no {REPORT_NAME}; choose a folder that is empty or new.")
 
 
-def _check_settings(report: Journal, settings: dict[str, Any]) -> None:
+def _check_settings(report: OutputJournal, settings: dict[str, Any]) -> None:
     """Writes the settings into a new report; raises ValueError if an old one has others."""
     if not report.records:
         versions = {"kinetext": __version__, "av": available_decoders()["pyav"]}

@@ -1,7 +1,7 @@
 """One video re-encoded so that training reads it fast, and compared with its source frame by frame.
 
-    source ──decode, resize──► H.264 ──► mp4 in memory ──► decoded again ◄──compared── source, decoded again
-                                             └── good enough? else encoded once more, better ──┘
+    source ──decode, resize, yuv420p──► H.264 ──► mp4 in memory ──► decoded again ◄──compared── source, decoded again,
+                                                      └── good enough? else encoded once more, better ──┘  yuv420p, RGB
 
 H.264 in mp4, yuv420p, upright, short closed groups, no B-frames, without arithmetic coding and deblocking
 (`tune=fastdecode`): on 340x256 pixels, reading 8 frames took half of the time that it takes with them, and 0.8 of that
@@ -29,12 +29,14 @@ from .frame_reader import FrameReader
 __all__ = ["MIN_PSNR_DB", "TIME_TOLERANCE_S", "EncodeSettings", "Encoded", "QualityError", "compare", "reencode"]
 
 MIN_PSNR_DB = 30.0
-"""What every frame must reach, over its RGB values, against the source as `video_transforms.resize` scales it."""
+"""What every frame must reach, over its RGB values, against the source as `video_transforms.resize` scales it and 4:2:0
+holds it: pictures whose colours change from pixel to pixel lose more by that than by encoding, and no crf helps."""
 
 TIME_TOLERANCE_S = 1e-3
 """How far the time of a frame may be off."""
 
 _TIME_BASE = Fraction(1, 90000)  # the clock of MPEG: divides 24, 25, 30 and 60 frames per second
+_PIXEL_FORMAT = "yuv420p"  # what every decoder reads
 _BETTER_CRF = 6  # a step of this halves the error, roughly
 _NUM_TRIES = 3
 _USUAL_FPS = 25.0  # where a file does not tell; only x264's choice of quality depends on it
@@ -124,11 +126,14 @@ def reencode(source: str, settings: EncodeSettings) -> Encoded:
         quality = compare(source, content, settings)
         if quality.min_psnr_db >= MIN_PSNR_DB:
             return Encoded(content, crf, quality)
-    raise QualityError(f"a frame has {quality.min_psnr_db:.1f} dB PSNR, less than {MIN_PSNR_DB:g}, even at crf={crf}")
+    raise QualityError(
+        f"a frame has {quality.min_psnr_db:.1f} dB PSNR, less than {MIN_PSNR_DB:g}, even at crf={crf}; "
+        + ("give a lower crf" if crf > 1 else "give another short_side, or leave it out")
+    )
 
 
 def compare(source: str, copy: bytes, settings: EncodeSettings) -> Quality:
-    """How near a copy is to its source, frame by frame.
+    """How near a copy is to its source, frame by frame, each as `FrameReader` gives it from yuv420p.
 
     Raises:
         VideoDecodeError, OSError: if one of them cannot be decoded to its end.
@@ -136,7 +141,7 @@ def compare(source: str, copy: bytes, settings: EncodeSettings) -> Quality:
     """
     originals, copies = FrameReader(source), FrameReader(copy)
     try:
-        values = [_psnr_db(_resized(one, settings), other) for one, other in zip(originals, copies, strict=True)]
+        values = [_psnr_db(_subsampled(one, settings), other) for one, other in zip(originals, copies, strict=True)]
     except ValueError as error:  # of zip
         raise QualityError("the copy has another number of frames") from error
     times, copied = (torch.tensor(stream.timestamps, dtype=torch.float64) for stream in (originals, copies))
@@ -156,10 +161,9 @@ def _encode(source: str, settings: EncodeSettings, crf: int) -> bytes:
     with av.open(file, "w", format="mp4", options=options) as container:
         stream = None
         for number, frame in enumerate(frames):
-            pixels = _resized(frame, settings)
+            picture = _picture(frame, settings)
             if stream is None:
-                stream = _add_stream(container, settings, crf, *pixels.shape[:2])
-            picture = av.VideoFrame.from_ndarray(pixels.numpy(), format="rgb24")
+                stream = _add_stream(container, settings, crf, picture.height, picture.width)
             picture.pts, picture.time_base = round(number / fps / _TIME_BASE), _TIME_BASE
             packets += stream.encode(picture)
         assert stream is not None  # a video without frames is an error
@@ -181,16 +185,23 @@ def _add_stream(container: Any, settings: EncodeSettings, crf: int, height: int,
         "x264-params": "open-gop=0:mbtree=0",
     }
     stream = container.add_stream("libx264", options=options)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.width, stream.height, stream.pix_fmt = width, height, _PIXEL_FORMAT
     stream.codec_context.time_base = stream.time_base = _TIME_BASE
     stream.codec_context.thread_count = 1  # files are encoded side by side
     return stream
 
 
-def _resized(frame: torch.Tensor, settings: EncodeSettings) -> torch.Tensor:
-    """A frame uint8 (H,W,3) in the size that it is encoded in."""
+def _picture(frame: torch.Tensor, settings: EncodeSettings) -> Any:
+    """The `av.VideoFrame` that is encoded of a frame uint8 (H,W,3): in its size, in yuv420p."""
     size = settings.size(*frame.shape[:2])
-    return resize(frame.permute(2, 0, 1)[None], *size)[0].permute(1, 2, 0).contiguous()
+    pixels = resize(frame.permute(2, 0, 1)[None], *size)[0].permute(1, 2, 0).contiguous()
+    picture = importlib.import_module("av").VideoFrame.from_ndarray(pixels.numpy(), format="rgb24")
+    return picture.reformat(format=_PIXEL_FORMAT, threads=1)
+
+
+def _subsampled(frame: torch.Tensor, settings: EncodeSettings) -> torch.Tensor:
+    """What a copy without loss would show of a frame uint8 (H,W,3); alike."""
+    return torch.from_numpy(_picture(frame, settings).reformat(format="rgb24", threads=1).to_ndarray())
 
 
 def _psnr_db(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -20,13 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..descriptions.journal import Journal
+from ..descriptions.journal import read_journal
 from ..processing.packet_index import index_packets
 from ..processing.video_decoding import VideoDecodeError, available_decoders, load_video
 from .clip_lists import VIDEO_SUFFIXES
 from .frame_reader import FrameReader
 from .isolated import TOOK_TOO_LONG, Failure, map_isolated, time_out_reason
 from .manifest import Entry, Manifest, file_sha256, readable_name
+from .output import OutputJournal
 
 __all__ = ["TIME_LIMIT_S", "Scan", "find_videos", "scan_folder", "walk_files"]
 
@@ -73,12 +74,15 @@ def scan_folder(
     Raises:
         NotADirectoryError: if `root` is no folder.
         ValueError: if it holds no video, `out` is of another folder or something else, or another scan writes it.
+        IsADirectoryError: if `out` is a folder.
+        OutputError: if `out` or its journal cannot be written; the scan ends at once.
     """
     top = os.path.abspath(root)
     names = find_videos(top)
     how = _scanned_with(_QUICK if is_quick else _FULL)
+    known = _known_manifest(out, top)
     with _EntryJournal(out, readable_name(top)) as journal:
-        known = _known_manifest(out, top) | journal.entries
+        known |= journal.entries
         entries = {name: entry for name in names if (entry := _still_true(known, top, name, how, time_limit_s))}
         waiting = [name for name in names if name not in entries]
         on_progress(len(entries), len(names))
@@ -246,20 +250,19 @@ class _EntryJournal:
     """
 
     def __init__(self, out: str | os.PathLike[str], root: str) -> None:
-        self._journal = Journal(f"{os.fspath(out)}.journal")
+        self._journal = OutputJournal(f"{os.fspath(out)}.journal")
         self._root = root
 
     def __enter__(self) -> Self:
-        self._journal.__enter__()
-        self.entries: dict[str, Entry] = {}
-        for record in self._journal.records:
+        for record in read_journal(self._journal.path):  # before a lock is left beside it
             if record["root"] != self._root:
-                self._journal.__exit__(None, None, None)
                 raise ValueError(
                     f"{self._journal.path} is of an unfinished scan of {record['root']}, not of {self._root}; finish "
                     "that, remove the file, or choose another manifest by --out."
                 )
-            self.entries[record["entry"]["path"]] = Entry(**record["entry"])
+        self._journal.__enter__()
+        entries = [Entry(**record["entry"]) for record in self._journal.records]
+        self.entries = {entry.path: entry for entry in entries}
         return self
 
     def __exit__(

@@ -17,10 +17,12 @@ from typing import Any, BinaryIO
 
 from ..descriptions.files import write_atomically
 from .manifest import readable_name
+from .output import writing
+from .prepared_layout import SHARDS_FOLDER
 
-__all__ = ["INDEX_NAME", "SHARDS_FOLDER", "pack_shards", "shard_keys"]
+__all__ = ["INDEX_NAME", "pack_shards", "shard_keys"]
 
-SHARDS_FOLDER, INDEX_NAME = "shards", "index.json"
+INDEX_NAME = "index.json"
 
 
 def pack_shards(out: str | os.PathLike[str], paths: Sequence[str], max_bytes: int) -> list[Path]:
@@ -35,16 +37,23 @@ def pack_shards(out: str | os.PathLike[str], paths: Sequence[str], max_bytes: in
 
     Raises:
         ValueError: as of `shard_keys`.
+        OutputError: if the shards cannot be written.
     """
     folder, keys = Path(out) / SHARDS_FOLDER, shard_keys(paths)
+    with writing(folder):
+        return _pack(folder, keys, max_bytes)
+
+
+def _pack(folder: Path, keys: Mapping[str, str], max_bytes: int) -> list[Path]:
+    out = folder.parent
     folder.mkdir(exist_ok=True)
     for leftover in folder.glob(".shard-*"):
         leftover.unlink()
     index: dict[str, list[str]] = {}
     hidden: list[Path] = []
-    for number, shard in enumerate(_shards(Path(out), keys, max_bytes)):
+    for number, shard in enumerate(_shards(out, keys, max_bytes)):
         path = folder / f".shard-{number:06d}.tar"
-        _write_tar(path, {keys[name]: Path(out, name) for name in shard})
+        _write_tar(path, {keys[name]: out / name for name in shard})
         hidden.append(path)
         index[path.name.removeprefix(".")] = [readable_name(keys[name]) for name in shard]
     _replace(folder, hidden, index)

@@ -4,6 +4,8 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -92,6 +94,40 @@ class _Unloadable:
 
     def __call__(self, item: int) -> int:
         return item
+
+
+def test_ctrl_c_while_the_first_child_comes_up_is_for_the_parent_alone() -> None:
+    program = (
+        "from isolated_functions import act; from kinetext.data.isolated import map_isolated\n"
+        "try:\n    list(map_isolated(act, ['hang'], jobs=1, time_limit_s=600))\n"
+        "except KeyboardInterrupt:\n    print('stopped')"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
+    try:
+        until = time.monotonic() + 60
+        while not (server := _server_of(run.pid)):
+            assert run.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+        while server.cpu_times().user < 0.3:  # it runs Python, and loads libraries for seconds
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        assert run.communicate(timeout=60) == ("stopped\n", "")
+    finally:
+        run.kill()
+
+
+def _server_of(parent: int) -> psutil.Process | None:
+    children = psutil.Process(parent).children()
+    return next((child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())), None)
 
 
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:

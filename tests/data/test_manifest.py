@@ -158,3 +158,8 @@ def test_names_that_are_no_utf8_are_found(tmp_path: Path) -> None:
     manifest = Manifest.read(tmp_path / "m.parquet")
     assert readable_name(name) == "run/caf\\udce9.mp4" in manifest.entries
     assert unreadable(manifest.mark_unreadable(read_clips(".", data_root=root), root)) == {name}
+
+
+def test_names_that_look_like_what_is_written_out_are_others() -> None:
+    names = ["caf\udce9", r"caf\udce9", r"caf\\udce9", "caf\\\udce9", r"a\b", "a"]
+    assert len({readable_name(name) for name in names}) == len(names)

@@ -1,6 +1,7 @@
 """Prepared clips have the frames and times of their sources, or are not there; and are whole whenever the run ends."""
 
 import json
+import logging
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import tarfile
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -20,8 +22,11 @@ from kinetext import load_video
 from kinetext.data import reencode as reencode_module
 from kinetext.data.annotations import clips_from_folder, read_clips
 from kinetext.data.datasets import video_of
+from kinetext.data.list_facts import list_fingerprint
 from kinetext.data.manifest import file_sha256
-from kinetext.data.prepare import REPORT_NAME, Prepared, measure_speed_up, prepare_folder
+from kinetext.data.output import OutputError
+from kinetext.data.prepare import Prepared, measure_speed_up, prepare_folder
+from kinetext.data.prepared_layout import REPORT_NAME
 from kinetext.data.reencode import TIME_TOLERANCE_S, EncodeSettings, QualityError, _encode, compare, reencode
 from kinetext.data.shard_packing import pack_shards
 from kinetext.processing.packet_index import index_packets
@@ -125,6 +130,31 @@ def test_a_copy_with_one_wrong_frame_is_far_below_the_bound(root: Path, tmp_path
     assert worst < reencode_module.MIN_PSNR_DB
 
 
+def graphics(path: Path, *, turned: bool = False) -> Path:
+    """A clip without loss of what screens show: colours that change from pixel to pixel, and a disk that moves."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "bgr0"
+        for number in range(8):
+            disk = np.hypot(x - 40 - 4 * number, y - 48) < 30
+            picture = 255 * np.stack([(x + number) % 2, y % 2, disk], axis=-1).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture[..., [1, 2, 0]] if turned else picture, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_colours_that_420_cannot_hold_are_no_loss_of_the_encoder(tmp_path: Path) -> None:
+    source, settings = str(graphics(tmp_path / "stripes.mkv")), EncodeSettings()
+    encoded = reencode(source, settings)
+    assert encoded.crf == settings.crf and encoded.quality.min_psnr_db > 35
+    assert compare(source, _encode(source, settings, 1), settings).min_psnr_db > 50
+    assert compare(source, _encode(source, settings, 51), settings).min_psnr_db < reencode_module.MIN_PSNR_DB
+    others = str(graphics(tmp_path / "turned.mkv", turned=True))
+    assert compare(source, _encode(others, settings, 1), settings).min_psnr_db < 15
+
+
 def test_psnr_is_what_it_is_defined_as() -> None:
     one, other = torch.zeros(4, 4, 3, dtype=torch.uint8), torch.full((4, 4, 3), 5, dtype=torch.uint8)
     assert reencode_module._psnr_db(one, other) == pytest.approx(10 * np.log10(255**2 / 25))
@@ -135,7 +165,7 @@ def test_what_is_not_good_enough_is_encoded_better_and_else_refused(root: Path) 
     source = str(root / "run/plain.mp4")
     encoded = reencode(source, EncodeSettings(crf=34))
     assert encoded.crf < 34 and encoded.quality.min_psnr_db >= reencode_module.MIN_PSNR_DB
-    with pytest.raises(QualityError, match=r"dB PSNR, less than 30, even at crf=39"):
+    with pytest.raises(QualityError, match=r"dB PSNR, less than 30, even at crf=39; give a lower crf"):
         reencode(source, EncodeSettings(crf=51))
 
 
@@ -177,6 +207,8 @@ def test_other_settings_and_other_folders_are_refused(root: Path, done: tuple[Pa
     (tmp_path / "mine/thesis.txt").write_text("")
     with pytest.raises(ValueError, match=r"holds thesis.txt and no prepared.jsonl; choose a folder that is empty"):
         prepared(root, tmp_path / "mine")
+    with pytest.raises(NotADirectoryError, match=r"thesis.txt is no folder; choose one that is empty or new"):
+        prepared(root, tmp_path / "mine/thesis.txt")
     for inside in (root, root / "out", root.parent):
         with pytest.raises(ValueError, match="lie within each other"):
             prepared(root, inside)
@@ -189,6 +221,20 @@ def test_two_sources_of_one_name_are_an_error_before_anything_is_done(root: Path
     with pytest.raises(ValueError, match=re.escape("x/A.mp4 and x/a.avi would both become x/a.mp4; rename one")):
         prepared(tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run_and_blames_no_source(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / REPORT_NAME).touch()
+    for name in ("run", "wave"):
+        (out / name).symlink_to("/proc/nothing")  # where even root makes no folder
+    with pytest.raises(OutputError, match=rf"{out}/\S+\.mp4 cannot be written \(No such file .*choose another place"):
+        prepared(root, out)
+    assert [json.loads(line)["record"] for line in (out / REPORT_NAME).read_text().splitlines()] == ["settings"]
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/out/prepared.jsonl cannot be written \(Not a directory\); make room"):
+        prepared(root, tmp_path / "file/out")
 
 
 def kill_at_random(root: Path, out: Path, tmp_path: Path, expected: dict[str, str], times: int) -> None:
@@ -224,15 +270,41 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(tmp_path: Path) -> N
     kill_at_random(root, tmp_path / "out", tmp_path, files_of(tmp_path / "expected"), times=8)
 
 
-# ------------------------------------------------------------------------------------------- shards, measurement
+# ------------------------------------------------------------------------------------- lists, shards, measurement
 
 
-def test_shards_hold_the_clips_by_class_and_name(done: tuple[Path, Prepared], tmp_path: Path) -> None:
+def test_lists_of_the_sources_find_the_copies_under_the_ids_that_they_list(
+    root: Path, done: tuple[Path, Prepared], tmp_path: Path
+) -> None:
+    names = [*done[1].clips, "wave/cut.mp4"]
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in names))
+    (tmp_path / "testlist01.txt").write_text("".join(f"{name}\n" for name in names))
+    for file in ("list.csv", "testlist01.txt"):
+        of_sources, of_copies = (
+            read_clips(tmp_path / file, data_root=folder, max_missing_share=0.5) for folder in (root, done[0])
+        )
+        assert [clip.clip_id for clip in of_copies.clips] == [clip.clip_id for clip in of_sources.clips]
+        assert list_fingerprint(of_copies) == list_fingerprint(of_sources)  # what protocols fix
+        assert {clip.source for clip in of_copies.clips if os.path.exists(clip.source)} == {
+            str(done[0] / row["path"]) for row in done[1].clips.values()
+        }
+    (root / "wave/cut.mp4").rename(tmp_path / "cut.mp4")  # in class folders, too
+    try:
+        assert list_fingerprint(clips_from_folder(done[0])) == list_fingerprint(clips_from_folder(root))
+    finally:
+        (tmp_path / "cut.mp4").rename(root / "wave/cut.mp4")
+
+
+def test_shards_hold_the_clips_by_class_and_name(
+    done: tuple[Path, Prepared], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     out = Path(shutil.copytree(done[0], tmp_path / "out"))
     paths = [row["path"] for row in done[1].clips.values()]
     size = max((out / path).stat().st_size for path in paths)
     shards = pack_shards(out, paths, size)
     assert len(shards) > 1
+    with caplog.at_level(logging.WARNING):
+        assert len(read_clips(".", data_root=out)) == len(paths) and not caplog.records
     clips = read_clips("shards", data_root=out)
     contents = {clip.clip_id: (clips.class_names[clip.label], video_of(clip)["bytes"]) for clip in clips.clips}
     assert contents == {

@@ -20,6 +20,7 @@ from training_runs import REPOSITORY, start, wait_until
 from kinetext import load_video
 from kinetext.data.isolated import time_out_reason
 from kinetext.data.manifest import Entry, Manifest, readable_name
+from kinetext.data.output import OutputError
 from kinetext.data.scan import find_videos, scan_folder
 
 NO_UTF8 = b"wave/caf\xe9.mp4".decode("utf-8", "surrogateescape")
@@ -263,6 +264,17 @@ def test_a_manifest_or_journal_of_another_folder_is_refused(root: Path, tmp_path
     Path(f"{new}.journal").unlink()
     with pytest.raises(ValueError, match="is no manifest of `kinetext scan`"):
         scan_folder(other, new, jobs=1)
+    assert not list(tmp_path.glob("new.parquet.*"))  # what is refused leaves nothing
+
+
+def test_a_place_where_no_manifest_can_be_is_named_with_the_way_out(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"folder is a folder; name a file .*: \S+/folder/manifest\.parquet"):
+        scan_folder(root, tmp_path / "folder", jobs=1)
+    assert not list(tmp_path.glob("folder.*"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/m\.parquet\.journal cannot be written \(.*choose another place"):
+        scan_folder(root, tmp_path / "file/m.parquet", jobs=1)
 
 
 def test_links_to_folders_are_followed_each_once(root: Path) -> None:

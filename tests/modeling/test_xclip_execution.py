@@ -84,7 +84,7 @@ def test_compiled_model_refuses_the_bank_of_other_text_weights() -> None:
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     assert compiled(pixel_values=tiny_videos(), text_bank=bank).logits_per_video.shape == (2, 3)
     wrong = dataclasses.replace(bank, text_fingerprint="0" * 64)
-    with pytest.raises(ValueError, match="this TextBank was made by text weights 000000000000"):
+    with pytest.raises(Exception, match="this TextBank was made by text weights 000000000000"):
         compiled(pixel_values=tiny_videos(), text_bank=wrong)
     other_classes = model.encode_texts(**tiny_texts(5))
     expected = model(pixel_values=tiny_videos(), text_bank=other_classes).logits_per_video
