@@ -26,7 +26,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(5):
         name = ("running", "waving")[number % 2]
         (folder / "clips" / name).mkdir(parents=True, exist_ok=True)
-        content = render_clip(folder / "clips" / name / f"{number}.mp4", 6 + number, codec_options={"bf": "0"}).read_bytes()
+        content = render_clip(
+            folder / "clips" / name / f"{number}.mp4", 6 + number, codec_options={"bf": "0"}
+        ).read_bytes()
     (folder / "clips/waving/cut.mp4").write_bytes(content[: len(content) // 2])
     (folder / "clips/waving/empty.mp4").write_bytes(b"")
     (folder / "clips/running/page.webm").write_text("<html>")

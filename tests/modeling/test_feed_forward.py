@@ -8,7 +8,7 @@ import pytest
 import torch
 from testing_utils import tiny_model, tiny_moted, tiny_texts, tiny_video_clip, tiny_videos
 
-MANY = 32  # videos of 8 frames of 5 tokens: more rows than go through a layer at once, also of every second frame
+MANY = 64  # videos of 8 frames of 5 tokens: more rows than go through a layer at once, also of every second frame
 MAKERS = [tiny_model, tiny_moted, tiny_video_clip]
 
 
@@ -46,12 +46,12 @@ def test_activations_stay_small_in_inference(make: Callable[[], Any]) -> None:
     videos = tiny_videos(MANY)
     with torch.no_grad():
         rows = most_rows_at_once(model, lambda: model.get_video_features(videos))
-    assert rows == 512
+    assert 512 <= rows <= 1024
 
 
 def test_a_backward_pass_keeps_whole_activations() -> None:
     model = tiny_model()
-    assert most_rows_at_once(model, lambda: model.get_video_features(tiny_videos(MANY))) > 512
+    assert most_rows_at_once(model, lambda: model.get_video_features(tiny_videos(MANY))) > 1024
 
 
 def test_autocast_is_kept() -> None:
@@ -66,7 +66,7 @@ def test_autocast_is_kept() -> None:
 
 def test_layers_of_another_shape_of_input_are_taken() -> None:
     layer = feed_forward_layers(tiny_model())[0]
-    states = torch.randn(3, 300, layer.fc1.in_features)
+    states = torch.randn(3, 500, layer.fc1.in_features)
     with torch.inference_mode():
         assert layer(states).shape == states.shape
         assert layer(states[0]).shape == states[0].shape
