@@ -25,12 +25,13 @@ class FeedForwardInRows(nn.Module):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(..., D) of (..., D)."""
         forward = super().forward
-        is_kept = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        num_parts = math.ceil(hidden_states.shape[:-1].numel() / _MOST_ROWS)
-        if is_kept or hidden_states.device.type != "cpu" or num_parts <= 1:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or hidden_states.device.type != "cpu":
             return forward(hidden_states)
         rows = hidden_states.flatten(0, -2)  # (R, D)
-        return torch.cat([forward(part) for part in rows.chunk(num_parts)]).view_as(hidden_states)
+        if len(rows) <= _MOST_ROWS:
+            return forward(hidden_states)
+        parts = rows.chunk(math.ceil(len(rows) / _MOST_ROWS))
+        return torch.cat([forward(part) for part in parts]).view_as(hidden_states)
 
 
 class CLIPMLPInRows(FeedForwardInRows, clip.CLIPMLP):
