@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import re
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from kinetext.descriptions.files import write_atomically
 
 from .harness import RESULTS
 
@@ -98,9 +99,7 @@ def fill(readme: Path, folder: Path = RESULTS) -> None:
     filled, number = _MARKERS.subn(lambda found: f"{found[1]}{markdown(folder)}\n{found[2]}", readme.read_text("utf-8"))
     if number != 1:
         raise ValueError(f"{readme} needs one <!-- benchmarks --> and, behind it, one <!-- /benchmarks -->.")
-    unfinished = readme.with_name(f".{readme.name}.{os.getpid()}.tmp")
-    unfinished.write_text(filled, "utf-8")
-    os.replace(unfinished, readme)
+    write_atomically(readme, filled.encode())
 
 
 def main() -> None:

@@ -35,6 +35,8 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import track
 
+from .isolated import default_jobs
+
 __all__ = [
     "SEEN_CLASSES",
     "UNSEEN_CLASSES",
@@ -445,7 +447,7 @@ def write_motion_shapes(
     (root / MANIFEST_NAME).unlink(missing_ok=True)  # it is there if somebody deleted clips
     for folder in {clip.path.parent for clip in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-    _write_clips(missing, workers=_available_cores() if workers is None else workers)
+    _write_clips(missing, workers=default_jobs() if workers is None else workers)
     _write_json(parameters, root / MANIFEST_NAME)
     (root / UNFINISHED_MANIFEST_NAME).unlink(missing_ok=True)
 
@@ -498,10 +500,6 @@ def _run(steps: Iterator[None], *, total: int) -> None:
     console = Console(stderr=True)
     for _ in track(steps, description="Rendering clips", total=total, console=console, disable=not console.is_terminal):
         pass
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_ranges(parameters: dict[str, int]) -> None:
